@@ -1,0 +1,4 @@
+//! The outside: each adapter turns one piece of it into events and carries out effects on it.
+
+pub mod inbox;
+pub mod store;

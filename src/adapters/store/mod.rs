@@ -1,0 +1,3 @@
+//! The record on disk: SQLite, one writer thread, readers of their own.
+
+pub mod report;

@@ -1,0 +1,356 @@
+//! TOML → a validated [`Config`]. Unknown keys, impossible values and contradictions are refused
+//! with the line they stand on; secrets never print.
+
+mod units;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::clock::Trust;
+use crate::domain::names::Mac;
+
+pub use units::{Amount, Length, PublicKey, Secret, TimeOfDay};
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Which store this is.
+    pub store: Store,
+    /// The guests' pages.
+    #[serde(default)]
+    pub portal: Portal,
+    /// The guest networks, at least one.
+    pub zone: Vec<Zone>,
+    /// One-time codes.
+    #[serde(default)]
+    pub code: Code,
+    /// Who carries the messages.
+    pub sms: Option<Sms>,
+    /// Follow tokens.
+    #[serde(default)]
+    pub follow: Follow,
+    /// What a visit is.
+    #[serde(default)]
+    pub visit: Visit,
+    /// The page for staff.
+    pub staff: Option<Staff>,
+    /// The head office.
+    pub hq: Option<Hq>,
+    /// The kernel's table.
+    #[serde(default)]
+    pub firewall: Firewall,
+    /// Devices with rules of their own.
+    #[serde(default)]
+    pub lists: Lists,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The store's id at HQ: letters, digits, `-`, `_`, `.`; 1 to 64.
+    pub id: String,
+    /// The store's name, as guests read it.
+    pub name: String,
+    /// An IANA name (`Asia/Shanghai`) or a POSIX rule (`CST-8`).
+    pub time_zone: String,
+    /// Folder of the database and the keys, mode 0700.
+    #[serde(default = "defaults::state_dir")]
+    pub state_dir: PathBuf,
+    /// Folder of the control socket and the lock.
+    #[serde(default = "defaults::run_dir")]
+    pub run_dir: PathBuf,
+    /// When to believe the wall clock.
+    #[serde(default)]
+    pub clock: Trust,
+    /// A power cut loses at most this much of what no guest was shown.
+    #[serde(default = "defaults::commit_every")]
+    pub commit_every: Length,
+}
+
+/// `[portal]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Portal {
+    /// TCP port of the pages, on every zone's interface.
+    pub port: u16,
+    /// TCP port that intercepted requests are redirected to.
+    pub intercept_port: u16,
+    /// The portal's own name, if the network's DNS answers it with our address.
+    pub name: Option<String>,
+    /// Version of the terms that guests agree to.
+    pub terms_version: String,
+    /// A device whose guest verified within this time needs no code.
+    pub remember_for: Length,
+}
+
+/// `[[zone]]`, in openNDS's words.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zone {
+    /// The zone's name: letters, digits, `-`, `_`; 1 to 16.
+    pub name: String,
+    /// Its interface (a bridge, usually), at most 15 characters.
+    pub interface: String,
+    /// A grant ends after this long.
+    #[serde(default = "defaults::session_timeout")]
+    pub session_timeout: Length,
+    /// A grant ends after this long without traffic.
+    #[serde(default = "defaults::idle_timeout")]
+    pub idle_timeout: Length,
+    /// A device that never logs in is forgotten after this long.
+    #[serde(default = "defaults::preauth_idle_timeout")]
+    pub preauth_idle_timeout: Length,
+    /// Bytes a second from a guest.
+    pub upload_rate: Option<Amount>,
+    /// Bytes a second to a guest.
+    pub download_rate: Option<Amount>,
+    /// Bytes from a guest in a session.
+    pub upload_quota: Option<Amount>,
+    /// Bytes to a guest in a session.
+    pub download_quota: Option<Amount>,
+    /// Bytes both ways in a session.
+    pub quota: Option<Amount>,
+    /// Devices online at once.
+    #[serde(default = "defaults::max_clients")]
+    pub max_clients: usize,
+    /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
+    #[serde(default)]
+    pub walled_garden: Vec<units::Network>,
+    /// Router ports open to guests besides DHCP, DNS and the portal: `tcp/80`, `udp/5353`.
+    #[serde(default)]
+    pub users_to_router: Vec<units::RouterPort>,
+}
+
+/// `[code]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Code {
+    /// Digits, 4 to 6.
+    pub length: u8,
+    /// A code is good for this long.
+    pub lifetime: Length,
+    /// Wrong tries before a code is dead.
+    pub tries: u8,
+    /// Between two messages to a device.
+    pub resend_after: Length,
+    /// Messages a device may cause in a day.
+    pub per_device_day: u32,
+    /// Messages a number may get in an hour.
+    pub per_number_hour: u32,
+    /// Messages a number may get in a day.
+    pub per_number_day: u32,
+    /// Messages that numbers with the same first digits (all but the last four) may get in a day.
+    pub per_prefix_day: u32,
+    /// Messages the store may send in a day.
+    pub per_store_day: u32,
+    /// Country codes that messages may go to; the first is assumed.
+    pub countries: Vec<String>,
+}
+
+/// `[sms]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, tag = "provider", rename_all = "snake_case")]
+pub enum Sms {
+    /// A file a message in a folder: for a modem daemon, or for tests.
+    Spool {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// An HTTP POST a message.
+    Webhook {
+        /// `http://` or `https://`.
+        url: String,
+        /// The JSON body, with `{phone}`, `{code}`, `{text}` and `{store}` filled in.
+        body: String,
+        /// `Authorization` header.
+        authorization: Option<Secret>,
+        /// Time for one try.
+        #[serde(default = "defaults::webhook_timeout")]
+        timeout: Length,
+        /// Further tries after a failure that may pass.
+        #[serde(default = "defaults::webhook_retries")]
+        retries: u8,
+    },
+}
+
+/// `[follow]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Follow {
+    /// Ed25519 public keys (base64), two at most, for rotation.
+    pub keys: Vec<PublicKey>,
+}
+
+/// `[visit]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Visit {
+    /// Without evidence for this long a visit is closed, at its last evidence.
+    pub leave_after: Length,
+    /// A gap shorter than this continues the same visit.
+    pub merge_gap: Length,
+    /// A visitor stays at least this long.
+    pub visitor_after: Length,
+}
+
+/// `[staff]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Staff {
+    /// Address and port of the page; never one that guests can reach.
+    pub listen: SocketAddr,
+    /// Argon2 hash of the password (PHC string), as `maitred password` prints it.
+    pub password_hash: Secret,
+    /// A login lasts this long.
+    #[serde(default = "defaults::staff_session")]
+    pub session: Length,
+}
+
+/// `[hq]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hq {
+    /// `https://` (or `http://` inside a private network): the batches' endpoint.
+    pub url: String,
+    /// Bearer token.
+    pub token: Option<Secret>,
+    /// Time of day of the nightly run, in the store's time zone.
+    #[serde(default = "defaults::hq_at")]
+    pub at: TimeOfDay,
+    /// Spread over this long, by store id.
+    #[serde(default = "defaults::hq_jitter")]
+    pub jitter: Length,
+    /// Rows in a batch.
+    #[serde(default = "defaults::hq_batch")]
+    pub batch: u32,
+    /// Certificates that HQ's may be signed by; the system's bundle if unset.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[firewall]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Firewall {
+    /// Bits of the connection mark that are ours: one run of 8 to 16 ones.
+    pub mark_mask: u32,
+    /// What a stop leaves behind.
+    pub on_stop: OnStop,
+}
+
+/// What a stop leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStop {
+    /// The table as it is: guests who are online stay online.
+    #[default]
+    Keep,
+    /// No table: everybody is online.
+    Open,
+    /// The table without guests: nobody is online.
+    Closed,
+}
+
+/// `[lists]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lists {
+    /// Always online, never counted as visitors.
+    pub trusted_macs: BTreeSet<Mac>,
+    /// Never online.
+    pub blocked_macs: BTreeSet<Mac>,
+}
+
+impl Default for Portal {
+    fn default() -> Self {
+        Self {
+            port: 2050,
+            intercept_port: 2051,
+            name: None,
+            terms_version: "1".into(),
+            remember_for: Length(Duration::ZERO),
+        }
+    }
+}
+
+impl Default for Code {
+    fn default() -> Self {
+        Self {
+            length: 6,
+            lifetime: Length::minutes(5),
+            tries: 5,
+            resend_after: Length::minutes(1),
+            per_device_day: 10,
+            per_number_hour: 5,
+            per_number_day: 10,
+            per_prefix_day: 50,
+            per_store_day: 1000,
+            countries: vec!["86".into()],
+        }
+    }
+}
+
+impl Default for Visit {
+    fn default() -> Self {
+        Self {
+            leave_after: Length::minutes(5),
+            merge_gap: Length::minutes(15),
+            visitor_after: Length::minutes(5),
+        }
+    }
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self { mark_mask: 0xffff_0000, on_stop: OnStop::Keep }
+    }
+}
+
+mod defaults {
+    use super::{Length, PathBuf, TimeOfDay};
+
+    pub(super) fn state_dir() -> PathBuf {
+        "/etc/maitred/state".into()
+    }
+    pub(super) fn run_dir() -> PathBuf {
+        "/var/run/maitred".into()
+    }
+    pub(super) const fn commit_every() -> Length {
+        Length::seconds(5)
+    }
+    pub(super) const fn session_timeout() -> Length {
+        Length::minutes(240)
+    }
+    pub(super) const fn idle_timeout() -> Length {
+        Length::minutes(30)
+    }
+    pub(super) const fn preauth_idle_timeout() -> Length {
+        Length::minutes(30)
+    }
+    pub(super) const fn max_clients() -> usize {
+        10_000
+    }
+    pub(super) const fn webhook_timeout() -> Length {
+        Length::seconds(5)
+    }
+    pub(super) const fn webhook_retries() -> u8 {
+        2
+    }
+    pub(super) const fn staff_session() -> Length {
+        Length::minutes(12 * 60)
+    }
+    pub(super) const fn hq_at() -> TimeOfDay {
+        TimeOfDay { hour: 3, minute: 30 }
+    }
+    pub(super) const fn hq_jitter() -> Length {
+        Length::minutes(60)
+    }
+    pub(super) const fn hq_batch() -> u32 {
+        1000
+    }
+}

@@ -1,0 +1,430 @@
+//! What the domain wants done. It never does any of it, and sees only outcomes, as events.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::event::{Consent, Language};
+use super::names::{
+    BootTime, GuestKey, Mac, Mark, Phone, RequestId, SessionId, VisitId, WallTime, ZoneId,
+};
+use super::policy::{Identity, Limits};
+
+/// Something to be done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Change the kernel's table.
+    Firewall(Firewall),
+    /// Write to disk, in the order of the effects.
+    Store(Record),
+    /// Send a one-time code.
+    Sms(Message),
+    /// Answer a question.
+    Reply {
+        /// Whose question.
+        request: RequestId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Ask a silent device whether it is there (unicast ARP or neighbour solicitation).
+    Solicit {
+        /// Where.
+        zone: ZoneId,
+        /// Whom.
+        mac: Mac,
+        /// Its last known addresses.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// What the firewall is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firewall {
+    /// Open for a device; answered by `Granted` or `GrantFailed`. Afterwards the redirected
+    /// connections of its addresses are forgotten.
+    Grant {
+        /// What to open.
+        grant: Grant,
+        /// The device's addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// Change what stands for a session, keeping what it has used; cuts nothing. Answered as
+    /// `Grant` is.
+    Replace(Grant),
+    /// Close for a device and cut its connections.
+    Revoke(Grant),
+    /// Replace the whole table by one that holds exactly these grants.
+    Rebuild(Vec<Grant>),
+    /// Read every session's counters; answered by `Usage`.
+    ReadUsage,
+}
+
+/// One device's opening in the firewall: all that the kernel needs to know of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The session.
+    pub session: SessionId,
+    /// The zone it is good in.
+    pub zone: ZoneId,
+    /// The device.
+    pub mac: Mac,
+    /// The number its connections carry.
+    pub mark: Mark,
+    /// Time left; `None` has no end.
+    pub left: Option<Duration>,
+    /// What it may use in all.
+    pub limits: Limits,
+    /// Bytes it has used of that, up.
+    pub used_up: u64,
+    /// Bytes it has used of that, down.
+    pub used_down: u64,
+}
+
+/// A row for the disk. Times are of this boot's clock; the store adds the boot's id, and wall
+/// time once that is known.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A device was seen for the first time or its name or address changed.
+    Device {
+        /// The device.
+        mac: Mac,
+        /// Where.
+        zone: ZoneId,
+        /// The name it gave.
+        hostname: Option<String>,
+        /// When.
+        at: BootTime,
+    },
+    /// A guest proved an identity on a device.
+    Verified {
+        /// Who.
+        guest: GuestKey,
+        /// On which device.
+        mac: Mac,
+        /// What staff may see of the identity.
+        mask: String,
+        /// What the guest agreed to.
+        consent: Consent,
+        /// How.
+        method: Method,
+        /// When.
+        at: BootTime,
+    },
+    /// A session begins. Committed at once; answered by `Stored` or `StoreFailed`.
+    SessionStarted {
+        /// The grant as made.
+        grant: Grant,
+        /// Who.
+        identity: Identity,
+        /// How.
+        method: Method,
+        /// The device's address, for the access log.
+        address: Option<IpAddr>,
+        /// When.
+        at: BootTime,
+    },
+    /// A session's counters, as of now.
+    SessionUsed {
+        /// Whose.
+        session: SessionId,
+        /// Bytes up.
+        up: u64,
+        /// Bytes down.
+        down: u64,
+        /// Time left.
+        left: Option<Duration>,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+        /// Bytes up.
+        up: u64,
+        /// Bytes down.
+        down: u64,
+        /// When.
+        at: BootTime,
+    },
+    /// A stay begins.
+    VisitOpened {
+        /// Its number.
+        visit: VisitId,
+        /// Where.
+        zone: ZoneId,
+        /// Which device.
+        mac: Mac,
+        /// Its guest, where known.
+        guest: Option<GuestKey>,
+        /// First evidence.
+        at: BootTime,
+    },
+    /// A stay's guest became known.
+    VisitGuest {
+        /// Which.
+        visit: VisitId,
+        /// Who.
+        guest: GuestKey,
+    },
+    /// A stay goes on: a checkpoint for the next start.
+    VisitSeen {
+        /// Which.
+        visit: VisitId,
+        /// Dwell so far.
+        dwell: Duration,
+        /// Last evidence.
+        last: BootTime,
+    },
+    /// A stay is over.
+    VisitClosed {
+        /// Which.
+        visit: VisitId,
+        /// Last evidence − first evidence.
+        dwell: Duration,
+        /// Last evidence.
+        last: BootTime,
+    },
+    /// A follow token was used, and must never be good again.
+    TokenUsed {
+        /// Its one-time number.
+        nonce: [u8; 16],
+        /// When it would have expired.
+        expires: WallTime,
+    },
+}
+
+/// How a guest came to be online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// A code by SMS.
+    Sms,
+    /// A follow of the store's account.
+    Follow,
+    /// Known from an earlier verification.
+    Remembered,
+    /// `maitred grant`.
+    Staff,
+    /// The trusted list.
+    Trusted,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// `session_timeout`.
+    SessionTimeout,
+    /// `idle_timeout`.
+    IdleTimeout,
+    /// A quota was used up.
+    Quota,
+    /// The guest logged out.
+    Logout,
+    /// `maitred revoke`.
+    Revoked,
+    /// The device left the network.
+    Left,
+    /// The disk or the kernel refused it.
+    Failed,
+}
+
+impl EndReason {
+    /// The word on disk and on the wire; the same as its serde name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SessionTimeout => "session_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Quota => "quota",
+            Self::Logout => "logout",
+            Self::Revoked => "revoked",
+            Self::Left => "left",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Method {
+    /// The word on disk and on the wire; the same as its serde name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sms => "sms",
+            Self::Follow => "follow",
+            Self::Remembered => "remembered",
+            Self::Staff => "staff",
+            Self::Trusted => "trusted",
+        }
+    }
+}
+
+/// A one-time code on its way.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The device that asked.
+    pub mac: Mac,
+    /// Which message of the domain's count.
+    pub message: u32,
+    /// Where to.
+    pub phone: Phone,
+    /// The digits.
+    pub code: Code,
+    /// The catalogue of the text.
+    pub language: Language,
+}
+
+/// A code in clear; does not print itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Code(pub String);
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Code(..)")
+    }
+}
+
+/// An answer to a question.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To a guest's browser.
+    Portal(View),
+    /// To the control socket.
+    Control(Report),
+}
+
+/// The step a device is at: one page each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Ask for a phone number.
+    Phone {
+        /// What was wrong with the last try.
+        refusal: Option<Refusal>,
+    },
+    /// Ask for the code.
+    Code {
+        /// Where it went, masked.
+        mask: String,
+        /// Until another may be asked for.
+        resend_in: Duration,
+        /// What was wrong with the last try.
+        refusal: Option<Refusal>,
+    },
+    /// Online.
+    Online {
+        /// Time left; `None` has no end.
+        left: Option<Duration>,
+        /// Bytes up and down so far.
+        used: (u64, u64),
+        /// Bytes left of the quota, if there is one.
+        quota_left: Option<u64>,
+    },
+    /// A session is over, and why.
+    Ended {
+        /// Why.
+        reason: EndReason,
+    },
+    /// On the blocked list.
+    Blocked,
+}
+
+/// Why a guest's request was not met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not a phone number.
+    BadPhone,
+    /// A country that the store sends no codes to.
+    Country,
+    /// Asked again too soon.
+    TooSoon {
+        /// Try again after.
+        wait: Duration,
+    },
+    /// A limit of messages is reached.
+    TooMany,
+    /// No provider took the message.
+    NotSent,
+    /// Not the code.
+    WrongCode {
+        /// Tries left.
+        left: u8,
+    },
+    /// The code's lifetime is over, or there is none.
+    CodeExpired,
+    /// Too many wrong tries; a new code is needed.
+    CodeDead,
+    /// Not a token, or not signed by a key that we hold.
+    BadToken,
+    /// The token's time is over.
+    TokenExpired,
+    /// The token was used before.
+    TokenUsed,
+    /// The token was made for another device or store.
+    TokenElsewhere,
+    /// The wall clock is not known to be right, and the token needs it.
+    ClockUntrusted,
+    /// `max_clients` devices are online.
+    Full,
+    /// The session could not be opened just now.
+    Failed,
+    /// The terms were not agreed to.
+    NoConsent,
+}
+
+/// What the control socket gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// To `status`.
+    Status(Status),
+    /// To `clients`.
+    Clients(Vec<ClientRow>),
+    /// A change was made.
+    Done,
+    /// A change could not be made.
+    Refused(String),
+}
+
+/// The state of the house, in counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Devices known.
+    pub devices: usize,
+    /// Granted now.
+    pub online: usize,
+    /// Visits open now.
+    pub visits: usize,
+    /// Codes sent since the start.
+    pub codes_sent: u32,
+    /// Codes accepted since the start.
+    pub codes_accepted: u32,
+    /// Whether wall time is trusted.
+    pub clock_trusted: bool,
+    /// Times the table was rebuilt since the start.
+    pub rebuilds: u32,
+}
+
+/// One device, for `clients`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClientRow {
+    /// The device.
+    pub mac: Mac,
+    /// The zone's name.
+    pub zone: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The name it gave.
+    pub hostname: Option<String>,
+    /// `new`, `code`, `online`, `trusted` or `blocked`.
+    pub state: &'static str,
+    /// The guest's mask, where known.
+    pub guest: Option<String>,
+    /// Seconds left of the session.
+    pub seconds_left: Option<u64>,
+    /// Bytes up.
+    pub up: u64,
+    /// Bytes down.
+    pub down: u64,
+    /// Seconds of the visit so far.
+    pub dwell: Option<u64>,
+}

@@ -1,0 +1,255 @@
+//! What the world tells the domain. One closed enum: the whole list of what can happen.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::names::{Mac, Phone, RequestId, SessionId, WallTime, ZoneId};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A deadline of [`super::Domain::next_timeout`] has passed.
+    Tick,
+    /// A device showed itself.
+    Seen(Sighting),
+    /// A device said that it leaves (DHCP release, disassociation).
+    Left {
+        /// Where.
+        zone: ZoneId,
+        /// Who.
+        mac: Mac,
+    },
+    /// A guest's browser asks; the answer is a [`super::effect::Answer::Portal`].
+    Portal {
+        /// Whom to answer.
+        request: RequestId,
+        /// Who asks, by the MAC of the connection's own SYN.
+        client: Client,
+        /// What for.
+        ask: Ask,
+    },
+    /// The control socket asks; the answer is a [`super::effect::Answer::Control`].
+    Control {
+        /// Whom to answer.
+        request: RequestId,
+        /// What for.
+        command: Command,
+    },
+    /// The kernel confirmed a grant.
+    Granted(SessionId),
+    /// The kernel refused a grant; nothing of it stands.
+    GrantFailed(SessionId),
+    /// The session's row is on disk.
+    Stored(SessionId),
+    /// The session's row could not be written.
+    StoreFailed(SessionId),
+    /// What the kernel counted, in answer to [`super::effect::Firewall::ReadUsage`]. A granted
+    /// session that is missing here has left the kernel: its time or quota ran out.
+    Usage(Vec<Usage>),
+    /// How the sending of a code ended.
+    Sms {
+        /// The device that asked.
+        mac: Mac,
+        /// Which message, as numbered by the effect.
+        message: u32,
+        /// Whether a provider took it.
+        taken: bool,
+    },
+    /// Our table was deleted behind our back; the answer is a rebuild.
+    TableLost,
+}
+
+/// One piece of evidence that a device is present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Where it was seen.
+    pub zone: ZoneId,
+    /// Which device.
+    pub mac: Mac,
+    /// Its address, if the evidence names one.
+    pub address: Option<IpAddr>,
+    /// The host name it gave in DHCP (option 12), already made printable.
+    pub hostname: Option<String>,
+    /// How it was seen.
+    pub evidence: Evidence,
+}
+
+/// What shows a device present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Evidence {
+    /// A DHCP request (RFC 2131).
+    Dhcp,
+    /// An ARP packet it sent (RFC 826).
+    Arp,
+    /// A neighbour or router solicitation or advertisement it sent (RFC 4861).
+    Nd,
+    /// An HTTP request it made to us.
+    Http,
+    /// Bytes it moved since the last look.
+    Bytes,
+    /// It is associated with the access point.
+    Associated,
+}
+
+/// The device behind a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The zone whose interface the connection came in on.
+    pub zone: ZoneId,
+    /// Source MAC of the connection's own SYN.
+    pub mac: Mac,
+    /// Source address of the connection.
+    pub address: IpAddr,
+}
+
+/// What a guest's browser asks for.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// The page of the step this device is at.
+    Show,
+    /// Send a code to this number.
+    RequestCode {
+        /// Where to.
+        phone: Phone,
+        /// The catalogue of the message: `zh-CN` or `en`.
+        language: Language,
+        /// What the guest agreed to.
+        consent: Consent,
+    },
+    /// Go back to the number.
+    ChangeNumber,
+    /// Check a code.
+    SubmitCode {
+        /// As typed.
+        code: String,
+    },
+    /// Check a follow token (`/f/<token>`).
+    Follow {
+        /// As in the path.
+        token: String,
+    },
+    /// End this device's session.
+    Logout,
+}
+
+/// The languages of the catalogues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Language {
+    /// Simplified Chinese.
+    #[default]
+    Chinese,
+    /// English.
+    English,
+}
+
+/// What a guest agreed to; the two are asked apart and the second may be refused (PIPL Art. 16).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consent {
+    /// Version of the Wi-Fi terms agreed to.
+    pub terms: String,
+    /// Agreed to marketing.
+    pub marketing: bool,
+}
+
+/// What the control socket can ask of the domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Counts and states.
+    Status,
+    /// Every device known.
+    Clients,
+    /// Open the firewall for a device, `length` or the zone's `session_timeout` long.
+    Grant {
+        /// The device.
+        mac: Mac,
+        /// Where; its last known zone if `None`.
+        zone: Option<ZoneId>,
+        /// How long.
+        length: Option<Duration>,
+    },
+    /// Close the firewall for a device.
+    Revoke {
+        /// The device.
+        mac: Mac,
+    },
+}
+
+/// One session's counters as the kernel holds them, since the grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Whose.
+    pub session: SessionId,
+    /// Bytes from the guest.
+    pub up: u64,
+    /// Bytes to the guest.
+    pub down: u64,
+}
+
+/// What the disk and the kernel still know of the time before this start.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The next free session number.
+    pub next_session: u64,
+    /// The next free visit number.
+    pub next_visit: u64,
+    /// Sessions without an end.
+    pub sessions: Vec<SavedSession>,
+    /// Visits without an end.
+    pub visits: Vec<SavedVisit>,
+    /// Devices whose guest is known: who and when last verified.
+    pub guests: Vec<SavedGuest>,
+    /// One-time numbers of follow tokens already used, with their expiry.
+    pub used_tokens: Vec<([u8; 16], WallTime)>,
+    /// Devices, newest first, as far as they are worth remembering.
+    pub devices: Vec<SavedDevice>,
+}
+
+/// A session as read back from disk.
+#[derive(Clone, Debug)]
+pub struct SavedSession {
+    /// The row as it was granted, with the usage of the last checkpoint.
+    pub grant: super::effect::Grant,
+    /// Who.
+    pub identity: super::policy::Identity,
+    /// When it started; `None` if that was before this boot.
+    pub started: Option<super::names::BootTime>,
+}
+
+/// A visit as read back from disk.
+#[derive(Clone, Debug)]
+pub struct SavedVisit {
+    /// Its number.
+    pub visit: super::names::VisitId,
+    /// Where.
+    pub zone: ZoneId,
+    /// Which device.
+    pub mac: Mac,
+    /// Dwell gathered in earlier boots.
+    pub carried: Duration,
+    /// First and last evidence of this boot; `None` if all of it was before.
+    pub seen: Option<(super::names::BootTime, super::names::BootTime)>,
+}
+
+/// A device and its guest.
+#[derive(Clone, Debug)]
+pub struct SavedGuest {
+    /// The device.
+    pub mac: Mac,
+    /// Its guest.
+    pub guest: super::names::GuestKey,
+    /// What staff may see of the identity.
+    pub mask: String,
+    /// When the guest last proved it.
+    pub verified: Option<WallTime>,
+}
+
+/// A device as read back from disk.
+#[derive(Clone, Debug)]
+pub struct SavedDevice {
+    /// The device.
+    pub mac: Mac,
+    /// Where it was last.
+    pub zone: ZoneId,
+    /// The name it gave.
+    pub hostname: Option<String>,
+}

@@ -1,0 +1,19 @@
+//! maitred greets a store's guests: the gateway daemon on the store's router.
+//!
+//! # Layout
+//!
+//! | module | what lives there | may use |
+//! |---|---|---|
+//! | [`domain`] | what maitred knows and decides: events in, effects out | nothing of ours |
+//! | [`wire`] | bytes ↔ types: DHCP, ARP and ND, netlink | `domain` |
+//! | [`clock`] | the only reader of clocks | `domain` |
+//! | [`config`] | TOML → a validated configuration | `domain`, `clock` |
+//! | [`adapters`] | the outside: sockets, threads, files | all above |
+//! | `gateway` | the loop: one owner of the domain | all above |
+//! | `cli` | one file a verb | all above |
+
+pub mod adapters;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Bytes ↔ types, at the edge and without sockets: what comes out cannot be wrong.
