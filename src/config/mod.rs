@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::clock::Trust;
 use crate::domain::names::Mac;
 
-pub use units::{Amount, Length, PublicKey, Secret, TimeOfDay};
+pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -121,10 +121,10 @@ pub struct Zone {
     pub max_clients: usize,
     /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
     #[serde(default)]
-    pub walled_garden: Vec<units::Network>,
+    pub walled_garden: Vec<Network>,
     /// Router ports open to guests besides DHCP, DNS and the portal: `tcp/80`, `udp/5353`.
     #[serde(default)]
-    pub users_to_router: Vec<units::RouterPort>,
+    pub users_to_router: Vec<RouterPort>,
 }
 
 /// `[code]`

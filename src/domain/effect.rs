@@ -41,14 +41,9 @@ pub enum Effect {
 /// What the firewall is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Firewall {
-    /// Open for a device; answered by `Granted` or `GrantFailed`. Afterwards the redirected
-    /// connections of its addresses are forgotten.
-    Grant {
-        /// What to open.
-        grant: Grant,
-        /// The device's addresses.
-        addresses: Vec<IpAddr>,
-    },
+    /// Open for a device, and forget its redirected connections; answered by `Granted` or
+    /// `GrantFailed`.
+    Grant(Grant),
     /// Change what stands for a session, keeping what it has used; cuts nothing. Answered as
     /// `Grant` is.
     Replace(Grant),

@@ -55,6 +55,8 @@ pub enum Event {
         /// Whether a provider took it.
         taken: bool,
     },
+    /// The daemon is about to stop: what is only in memory goes to disk.
+    Stopping,
     /// Our table was deleted behind our back; the answer is a rebuild.
     TableLost,
 }
@@ -179,6 +181,25 @@ pub enum Command {
 pub struct Usage {
     /// Whose.
     pub session: SessionId,
+    /// Bytes from the guest.
+    pub up: u64,
+    /// Bytes to the guest.
+    pub down: u64,
+}
+
+/// One session as the kernel still holds it after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Which.
+    pub session: SessionId,
+    /// The zone it is good in.
+    pub zone: ZoneId,
+    /// The device.
+    pub mac: Mac,
+    /// The number its connections carry.
+    pub mark: super::names::Mark,
+    /// Time left; `None` has no end.
+    pub left: Option<Duration>,
     /// Bytes from the guest.
     pub up: u64,
     /// Bytes to the guest.

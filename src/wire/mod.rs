@@ -1,1 +1,4 @@
 //! Bytes ↔ types, at the edge and without sockets: what comes out cannot be wrong.
+
+pub mod conntrack;
+pub mod nft;

@@ -1,0 +1,534 @@
+//! The table `inet maitred` as desired state: a [`Plan`] in, a [`Ruleset`] out.
+//!
+//! | chain | hook, priority | what it decides |
+//! |---|---|---|
+//! | `guest_mark` | prerouting −160 | a granted device's connection gets its session's mark, before anybody else marks it |
+//! | `guest_nat` | nat prerouting −105 | HTTP and DNS of a device that is not granted come to us |
+//! | `guest_input` | input −10 | guests reach DHCP, DNS, the portal and what `users_to_router` adds |
+//! | `guest_forward` | forward −10 | uploads by MAC, downloads by mark, all else refused |
+//!
+//! A final `accept` here still passes through fw4's chains; `drop` and `reject` are final. Names
+//! keep clear of nft's own words, which `nft list set` could not read.
+
+use crate::config::{Network, RouterPort};
+use crate::domain::names::Mac;
+use crate::wire::nft::element::Element;
+use crate::wire::nft::expr::{
+    Base, CmpOp, CtKey, Expr, Icmpx, LimitKind, MetaKey, Reg, Reject, Verdict,
+};
+use crate::wire::nft::keys;
+use crate::wire::nft::keys::{DEVICE_LEN, datatype};
+use crate::wire::nft::object::{Chain, Hook, Rule, SET_INTERVAL, SET_MAP, SET_TIMEOUT, Set, Table};
+use crate::wire::nft::ruleset::Ruleset;
+
+/// The table's name.
+pub const TABLE: &str = "maitred";
+/// Set of `ifname . ether_addr`: the devices that are online. Its user data is the session's id.
+pub const GRANTED: &str = "granted";
+/// Map of `ifname . ether_addr` to the session's mark.
+pub const MARKS: &str = "marks";
+/// Set of marks with each session's rate limit and counter, from the guest.
+pub const UP: &str = "up";
+/// Set of marks with each session's rate limit and counter, to the guest.
+pub const DOWN: &str = "down";
+/// Set of marks with the quota of both directions.
+pub const QUOTA: &str = "volume";
+/// Set of marks with the quota from the guest.
+pub const QUOTA_UP: &str = "volume_up";
+/// Set of marks with the quota to the guest.
+pub const QUOTA_DOWN: &str = "volume_down";
+/// Set of the guest interfaces' names.
+pub const ZONES: &str = "zones";
+
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const IGMP: u8 = 2;
+const ICMPV6: u8 = 58;
+const ARPHRD_ETHER: u16 = 1;
+const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+/// `ct state related`, and `ct direction reply`.
+const CT_RELATED: u32 = 4;
+const CT_REPLY: u8 = 1;
+/// Echo request; MLD query, report, done; RS, NS, NA, MLDv2 report (RFC 4443, 2710, 4861, 3810).
+const ICMPV6_TYPES: [u8; 8] = [128, 130, 131, 132, 133, 135, 136, 143];
+const ICMP6_TYPES_SET: &str = "nd_and_mld";
+const ICMP_ECHO_REQUEST: u8 = 8;
+const DHCP_PORTS: [u16; 2] = [67, 547];
+const DNS_PORT: u16 = 53;
+/// What guests cause the router to say about ports that are closed to them, a second. The kernel
+/// limits ICMP errors by itself; resets it does not.
+const REFUSALS_A_SECOND: u64 = 20_000;
+
+/// What varies between stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The guest networks.
+    pub zones: Vec<ZonePlan>,
+    /// Bits of the connection mark that are ours.
+    pub mark_mask: u32,
+    /// TCP port of the pages.
+    pub portal_port: u16,
+    /// TCP port that intercepted requests are redirected to.
+    pub intercept_port: u16,
+    /// Table flags: who owns it and whether it outlives us.
+    pub flags: u32,
+}
+
+/// One guest network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZonePlan {
+    /// The zone's name, part of its sets' names.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// Addresses that anybody may reach.
+    pub garden: Vec<Network>,
+    /// Router ports open to its online guests.
+    pub router_ports: Vec<RouterPort>,
+}
+
+impl Plan {
+    /// How far a session's number is shifted into the mark.
+    pub const fn mark_shift(&self) -> u32 {
+        self.mark_mask.trailing_zeros()
+    }
+
+    /// The most sessions that marks can tell apart: the highest bit stands for redirected.
+    pub const fn most_sessions(&self) -> u32 {
+        (self.redirected_bit() - 1) >> self.mark_shift()
+    }
+
+    /// The mark of a device's redirected connections. A few devices may share one, which costs
+    /// them a reconnect at worst.
+    pub fn redirected_mark(&self, mac: Mac) -> u32 {
+        let [_, _, tail @ ..] = mac.0;
+        u32::from_ne_bytes(tail) & (self.mark_mask ^ self.redirected_bit()) | self.redirected_bit()
+    }
+
+    const fn redirected_bit(&self) -> u32 {
+        1 << self.mark_mask.ilog2()
+    }
+
+    /// All of the table but the elements that come and go.
+    pub fn ruleset(&self) -> Ruleset {
+        Ruleset {
+            table: Table { name: TABLE.into(), flags: self.flags, owner: None },
+            sets: self.sets(),
+            chains: chains(),
+            rules: self.rules(),
+        }
+    }
+
+    fn sets(&self) -> Vec<Set> {
+        let device = (datatype::IFNAME_ETHER, DEVICE_LEN);
+        let mark = (datatype::MARK, 4);
+        let sized = |set: Set| Set { size: Some(self.most_sessions()), ..set };
+        let by_mark = |name| sized(set(name, mark, SET_TIMEOUT));
+        let mut sets = vec![
+            set(ZONES, (datatype::IFNAME, 16), 0),
+            sized(set(GRANTED, device, SET_TIMEOUT)),
+            sized(Set {
+                data: Some((datatype::MARK, 4)),
+                ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
+            }),
+        ];
+        sets.extend([UP, DOWN, QUOTA, QUOTA_UP, QUOTA_DOWN].map(by_mark));
+        for zone in self.zones.iter().filter(|zone| !zone.garden.is_empty()) {
+            sets.push(set(&zone.garden_set(false), (datatype::IPV4, 4), SET_INTERVAL));
+            sets.push(set(&zone.garden_set(true), (datatype::IPV6, 16), SET_INTERVAL));
+        }
+        sets.push(set(ICMP6_TYPES_SET, (datatype::ICMPV6_TYPE, 1), 0));
+        sets
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let mut rules = vec![rule(
+            "guest_mark",
+            [guest(MetaKey::IifName), ethernet(), ct(CtKey::Mark, eq(0)), device()],
+            [lookup_to(MARKS, Reg::R0, Reg::R8), Expr::CtSet { key: CtKey::Mark, sreg: Reg::R8 }],
+        )];
+        rules.extend(self.redirect());
+        rules.extend(self.router());
+        rules.extend(self.upload());
+        rules.extend(self.download());
+        rules.extend(deny());
+        rules
+    }
+
+    /// New connections of devices that are not granted: HTTP to the intercept listener, DNS to
+    /// the router's own resolver, whatever address they were sent to. They carry a mark of their
+    /// device, by which a grant forgets them: conntrack's filter by address is wrong for IPv6
+    /// (seen on 6.18: it removes all others).
+    fn redirect(&self) -> Vec<Rule> {
+        let chain = "newcomer";
+        let mut rules = vec![
+            rule("guest_nat", [guest(MetaKey::IifName)], [jump(chain)]),
+            rule(chain, [ethernet(), device()], [lookup(GRANTED), Expr::Verdict(Verdict::Return)]),
+        ];
+        rules.extend(self.garden(chain, Side::Destination, &Verdict::Return));
+        rules.extend([
+            rule(chain, [l4(TCP), destination_port(80)], [goto("to_intercept")]),
+            rule(chain, [l4(UDP), destination_port(DNS_PORT)], [goto("to_dns")]),
+            rule(chain, [l4(TCP), destination_port(DNS_PORT)], [goto("to_dns")]),
+        ]);
+        for (chain, port) in [("to_intercept", self.intercept_port), ("to_dns", DNS_PORT)] {
+            rules.push(rule(
+                chain,
+                [self.redirected()],
+                [Expr::CtSet { key: CtKey::Mark, sreg: Reg::R0 }],
+            ));
+            let data = port.to_be_bytes().to_vec();
+            rules.push(rule(
+                chain,
+                [],
+                [Expr::Immediate { dreg: Reg::R0, data }, Expr::Redirect { port: Some(Reg::R0) }],
+            ));
+        }
+        rules
+    }
+
+    /// Loads what [`Self::redirected_mark`] computes: the last four bytes of the source MAC.
+    fn redirected(&self) -> Vec<Expr> {
+        let kept = self.mark_mask ^ self.redirected_bit();
+        vec![
+            Expr::Payload { base: Base::Link, offset: 8, len: 4, dreg: Reg::R0 },
+            Expr::Bitwise {
+                sreg: Reg::R0,
+                dreg: Reg::R0,
+                mask: kept.to_ne_bytes().to_vec(),
+                xor: self.redirected_bit().to_ne_bytes().to_vec(),
+            },
+        ]
+    }
+
+    /// What guests may reach on the router itself, online or not.
+    fn router(&self) -> Vec<Rule> {
+        let accept = || [Expr::Verdict(Verdict::Accept)];
+        let icmp_type = Expr::Payload { base: Base::Transport, offset: 0, len: 1, dreg: Reg::R0 };
+        let chain = "router";
+        let mut rules = vec![
+            rule("guest_input", [guest(MetaKey::IifName)], [goto(chain)]),
+            rule(chain, [ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_REPLY])])], accept()),
+            rule(chain, [ct(CtKey::State, bit(CT_RELATED))], accept()),
+            rule(
+                chain,
+                [l4(ICMPV6), vec![icmp_type.clone()]],
+                [lookup(ICMP6_TYPES_SET), Expr::Verdict(Verdict::Accept)],
+            ),
+            rule(chain, [l4(ICMP), vec![icmp_type, cmp(CmpOp::Eq, [ICMP_ECHO_REQUEST])]], accept()),
+            rule(chain, [l4(IGMP)], accept()),
+        ];
+        let udp = DHCP_PORTS.into_iter().chain([DNS_PORT]).map(|port| (UDP, port));
+        let tcp = [DNS_PORT, self.portal_port, self.intercept_port].map(|port| (TCP, port));
+        rules.extend(
+            udp.chain(tcp).map(|(l4proto, port)| {
+                rule(chain, [l4(l4proto), destination_port(port)], accept())
+            }),
+        );
+        for zone in &self.zones {
+            rules.extend(zone.router_ports.iter().map(|open| {
+                let l4proto = if open.udp { UDP } else { TCP };
+                rule(
+                    chain,
+                    [
+                        zone.matches(MetaKey::IifName),
+                        l4(l4proto),
+                        destination_port(open.port),
+                        device(),
+                    ],
+                    [lookup(GRANTED), Expr::Verdict(Verdict::Accept)],
+                )
+            }));
+        }
+        rules.push(rule(chain, [], [goto("deny")]));
+        rules
+    }
+
+    /// A guest who is online returns to `guest_forward`, so that what goes on to another zone is
+    /// checked there too.
+    fn upload(&self) -> Vec<Rule> {
+        let mut rules = vec![
+            rule("guest_forward", [guest(MetaKey::IifName)], [jump("upload")]),
+            rule("guest_forward", [guest(MetaKey::OifName)], [goto("download")]),
+            rule("upload", [ethernet(), device()], [lookup(GRANTED), goto("spend_up")]),
+        ];
+        rules.extend(self.garden("upload", Side::Destination, &Verdict::Return));
+        rules.push(rule("upload", [], [goto("deny")]));
+        rules.extend(
+            [QUOTA, QUOTA_UP]
+                .map(|quota| rule("spend_up", [self.session()], [lookup(quota), goto("deny")])),
+        );
+        rules.push(rule(
+            "spend_up",
+            [self.session()],
+            [lookup(UP), Expr::Verdict(Verdict::Return)],
+        ));
+        rules.push(rule("spend_up", [], [Expr::Verdict(Verdict::Drop)]));
+        rules
+    }
+
+    /// Downloads carry no source MAC: they are known by the mark that the upload left on the
+    /// connection. One that a session does not hold, or holds no more, goes nowhere.
+    fn download(&self) -> Vec<Rule> {
+        let marked = [self.session(), vec![cmp(CmpOp::Neq, 0u32.to_ne_bytes())]].concat();
+        let mut rules = vec![rule("download", [marked], [goto("spend_down")])];
+        rules.extend(self.garden("download", Side::Source, &Verdict::Accept));
+        let drop = || [Expr::Verdict(Verdict::Drop)];
+        rules.push(rule("download", [], drop()));
+        rules.extend([QUOTA, QUOTA_DOWN].map(|quota| {
+            rule("spend_down", [self.session()], [lookup(quota), Expr::Verdict(Verdict::Drop)])
+        }));
+        rules.push(rule(
+            "spend_down",
+            [self.session()],
+            [lookup(DOWN), Expr::Verdict(Verdict::Accept)],
+        ));
+        rules.push(rule("spend_down", [], drop()));
+        rules
+    }
+
+    /// Loads the session's part of the connection mark.
+    fn session(&self) -> Vec<Expr> {
+        vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }, mask(self.mark_mask)]
+    }
+
+    /// Traffic of a zone to or from its garden. Answers count only on connections that a guest
+    /// began, which conntrack knows by their direction.
+    fn garden(&self, chain: &str, side: Side, then: &Verdict) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for zone in self.zones.iter().filter(|zone| !zone.garden.is_empty()) {
+            for v6 in [false, true] {
+                let (meta, answer) = match side {
+                    Side::Destination => (MetaKey::IifName, Vec::new()),
+                    Side::Source => {
+                        (MetaKey::OifName, ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_REPLY])]))
+                    }
+                };
+                rules.push(rule(
+                    chain,
+                    [zone.matches(meta), answer, side.address(v6)],
+                    [lookup(&zone.garden_set(v6)), Expr::Verdict(then.clone())],
+                ));
+            }
+        }
+        rules
+    }
+}
+
+impl ZonePlan {
+    /// The name of the set that holds the zone's garden.
+    pub fn garden_set(&self, v6: bool) -> String {
+        format!("garden{}_{}", if v6 { 6 } else { 4 }, self.name)
+    }
+
+    fn matches(&self, meta: MetaKey) -> Vec<Expr> {
+        let name = keys::ifname(&self.interface);
+        vec![
+            Expr::Meta { key: meta, dreg: Reg::R0 },
+            Expr::Cmp { op: CmpOp::Eq, sreg: Reg::R0, data: name },
+        ]
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Destination,
+    Source,
+}
+
+impl Side {
+    /// Loads the address of this side of the packet.
+    fn address(self, v6: bool) -> Vec<Expr> {
+        let (proto, offset, len) = match (self, v6) {
+            (Self::Source, false) => (NFPROTO_IPV4, 12, 4),
+            (Self::Destination, false) => (NFPROTO_IPV4, 16, 4),
+            (Self::Source, true) => (NFPROTO_IPV6, 8, 16),
+            (Self::Destination, true) => (NFPROTO_IPV6, 24, 16),
+        };
+        vec![
+            Expr::Meta { key: MetaKey::NfProto, dreg: Reg::R0 },
+            cmp(CmpOp::Eq, [proto]),
+            Expr::Payload { base: Base::Network, offset, len, dreg: Reg::R0 },
+        ]
+    }
+}
+
+/// The elements of the sets that only a new plan changes, for the batch that creates the table.
+pub fn fixed_elements(plan: &Plan) -> Vec<(String, Vec<Element>)> {
+    let names = plan.zones.iter().map(|zone| Element::key(keys::ifname(&zone.interface)));
+    let mut all = vec![
+        (ZONES.to_owned(), names.collect()),
+        (
+            ICMP6_TYPES_SET.to_owned(),
+            ICMPV6_TYPES.iter().map(|kind| Element::key(vec![*kind])).collect(),
+        ),
+    ];
+    for zone in &plan.zones {
+        for v6 in [false, true] {
+            let networks: Vec<_> =
+                zone.garden.iter().filter(|network| network.address.is_ipv6() == v6).collect();
+            let elements = disjoint(&networks);
+            if !elements.is_empty() {
+                all.push((zone.garden_set(v6), elements));
+            }
+        }
+    }
+    all
+}
+
+/// The kernel refuses overlapping intervals: a network inside another one is left out.
+fn disjoint(networks: &[&Network]) -> Vec<Element> {
+    let inside = |network: &Network, other: &Network| {
+        other.prefix < network.prefix
+            && keys::prefix(network.address, other.prefix).0 == keys::address(other.address)
+    };
+    let mut kept: Vec<&Network> = networks
+        .iter()
+        .filter(|network| !networks.iter().any(|other| inside(network, other)))
+        .copied()
+        .collect();
+    kept.sort_by_key(|network| (network.address, network.prefix));
+    kept.dedup();
+    kept.iter()
+        .flat_map(|network| {
+            let (start, end) = keys::prefix(network.address, network.prefix);
+            Element::interval(start, end)
+        })
+        .collect()
+}
+
+fn deny() -> [Rule; 3] {
+    let limit = Expr::Limit {
+        kind: LimitKind::Packets,
+        rate: REFUSALS_A_SECOND,
+        per_secs: 1,
+        burst: 1000,
+        over: true,
+    };
+    [
+        rule("deny", [], [limit, Expr::Verdict(Verdict::Drop)]),
+        rule("deny", [l4(TCP)], [Expr::Reject(Reject::TcpReset)]),
+        rule("deny", [], [Expr::Reject(Reject::Icmpx(Icmpx::AdminProhibited))]),
+    ]
+}
+
+fn chains() -> Vec<Chain> {
+    let base = |name: &str, kind: &str, hook, priority| Chain {
+        name: name.into(),
+        hook: Some(Hook { kind: kind.into(), hook, priority, drop_by_default: false }),
+    };
+    let mut chains = vec![
+        base("guest_mark", "filter", PREROUTING, -160),
+        base("guest_nat", "nat", PREROUTING, -105),
+        base("guest_input", "filter", INPUT, -10),
+        base("guest_forward", "filter", FORWARD, -10),
+    ];
+    let plain = [
+        "newcomer",
+        "to_intercept",
+        "to_dns",
+        "router",
+        "upload",
+        "spend_up",
+        "download",
+        "spend_down",
+        "deny",
+    ];
+    chains.extend(plain.map(|name| Chain { name: name.into(), hook: None }));
+    chains
+}
+
+fn set(name: &str, (key_type, key_len): (u32, usize), flags: u32) -> Set {
+    Set {
+        name: name.into(),
+        flags,
+        key_type,
+        key_len: u32::try_from(key_len).unwrap_or(u32::MAX),
+        data: None,
+        size: None,
+        timeout_ms: None,
+        exprs: Vec::new(),
+    }
+}
+
+fn rule<const A: usize, const B: usize>(
+    chain: &str,
+    matches: [Vec<Expr>; A],
+    then: [Expr; B],
+) -> Rule {
+    let exprs = matches.into_iter().flatten().chain(then).collect();
+    Rule { chain: chain.into(), exprs }
+}
+
+/// The packet came from (or goes to) a guest network.
+fn guest(dir: MetaKey) -> Vec<Expr> {
+    vec![Expr::Meta { key: dir, dreg: Reg::R0 }, lookup(ZONES)]
+}
+
+fn ethernet() -> Vec<Expr> {
+    vec![
+        Expr::Meta { key: MetaKey::IifType, dreg: Reg::R0 },
+        cmp(CmpOp::Eq, ARPHRD_ETHER.to_ne_bytes()),
+    ]
+}
+
+/// `iifname . ether saddr` in registers 0 to 5.
+fn device() -> Vec<Expr> {
+    vec![
+        Expr::Meta { key: MetaKey::IifName, dreg: Reg::R0 },
+        Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R4 },
+    ]
+}
+
+fn l4(protocol: u8) -> Vec<Expr> {
+    vec![Expr::Meta { key: MetaKey::L4Proto, dreg: Reg::R0 }, cmp(CmpOp::Eq, [protocol])]
+}
+
+fn destination_port(port: u16) -> Vec<Expr> {
+    vec![
+        Expr::Payload { base: Base::Transport, offset: 2, len: 2, dreg: Reg::R0 },
+        cmp(CmpOp::Eq, port.to_be_bytes()),
+    ]
+}
+
+fn ct(key: CtKey, test: Vec<Expr>) -> Vec<Expr> {
+    std::iter::once(Expr::Ct { key, dreg: Reg::R0 }).chain(test).collect()
+}
+
+fn eq(value: u32) -> Vec<Expr> {
+    vec![cmp(CmpOp::Eq, value.to_ne_bytes())]
+}
+
+fn bit(bits: u32) -> Vec<Expr> {
+    vec![mask(bits), cmp(CmpOp::Neq, 0u32.to_ne_bytes())]
+}
+
+fn mask(mask: u32) -> Expr {
+    let (mask, xor) = (mask.to_ne_bytes().to_vec(), vec![0; 4]);
+    Expr::Bitwise { sreg: Reg::R0, dreg: Reg::R0, mask, xor }
+}
+
+fn cmp<const N: usize>(op: CmpOp, data: [u8; N]) -> Expr {
+    Expr::Cmp { op, sreg: Reg::R0, data: data.to_vec() }
+}
+
+fn lookup(set: &str) -> Expr {
+    Expr::Lookup { set: set.into(), sreg: Reg::R0, dreg: None, inverted: false }
+}
+
+fn lookup_to(set: &str, sreg: Reg, dreg: Reg) -> Expr {
+    Expr::Lookup { set: set.into(), sreg, dreg: Some(dreg), inverted: false }
+}
+
+fn jump(chain: &str) -> Expr {
+    Expr::Verdict(Verdict::Jump(chain.into()))
+}
+
+fn goto(chain: &str) -> Expr {
+    Expr::Verdict(Verdict::Goto(chain.into()))
+}

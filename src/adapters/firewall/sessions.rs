@@ -1,0 +1,142 @@
+//! One session in the kernel: a few set elements that are added, replaced and removed together.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::ruleset::{DOWN, GRANTED, MARKS, Plan, QUOTA, QUOTA_DOWN, QUOTA_UP, TABLE, UP};
+use super::socket::{Netfilter, NetfilterError};
+use crate::domain::effect::Grant;
+use crate::domain::event::{Live, Usage};
+use crate::domain::names::{Mac, Mark, SessionId, ZoneId};
+use crate::wire::nft::batch::Batch;
+use crate::wire::nft::element::Element;
+use crate::wire::nft::expr::{Expr, LimitKind};
+use crate::wire::nft::keys;
+
+/// The mark on the session's connections.
+pub fn mark_bits(plan: &Plan, mark: Mark) -> u32 {
+    (u32::from(mark.0) << plan.mark_shift()) & plan.mark_mask
+}
+
+/// The elements of a session, with what it has used of its quotas carried over.
+pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
+    let Some(zone) = plan.zones.get(usize::from(grant.zone.0)) else { return Vec::new() };
+    let device = || keys::device(&zone.interface, grant.mac.0);
+    let mark = || keys::mark(mark_bits(plan, grant.mark));
+    let timeout_ms =
+        grant.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
+    let live = |key: Vec<u8>| Element { timeout_ms, ..Element::key(key) };
+    let user = keys::session_user_data(grant.session.0);
+    let limits = &grant.limits;
+    let mut all = vec![
+        (MARKS, Element { data: Some(mark()), ..live(device()) }),
+        (UP, Element { exprs: metered(limits.upload_rate, grant.used_up), ..live(mark()) }),
+        (DOWN, Element { exprs: metered(limits.download_rate, grant.used_down), ..live(mark()) }),
+    ];
+    let quotas = [
+        (QUOTA, limits.quota, grant.used_up.saturating_add(grant.used_down)),
+        (QUOTA_UP, limits.upload_quota, grant.used_up),
+        (QUOTA_DOWN, limits.download_quota, grant.used_down),
+    ];
+    for (set, bytes, consumed) in quotas {
+        if let Some(bytes) = bytes {
+            let exprs = vec![Expr::Quota { bytes, consumed, over: true }];
+            all.push((set, Element { exprs, ..live(mark()) }));
+        }
+    }
+    all.push((GRANTED, Element { user, ..live(device()) }));
+    all
+}
+
+/// Adds a session to a batch; the batch fails if the device or the mark has one.
+pub fn add(batch: &mut Batch, plan: &Plan, grant: &Grant) {
+    for (set, element) in elements(plan, grant) {
+        batch.add_elements(set, &[element]);
+    }
+}
+
+/// Removes what the kernel still holds of a session: a time-out may have taken any of it.
+pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
+    for (set, element) in elements(plan, grant) {
+        batch.destroy_elements(set, &[Element::key(element.key)]);
+    }
+}
+
+/// What the kernel holds of all sessions, joined by device and mark.
+pub fn live(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
+    let marks: HashMap<_, _> = kernel
+        .elements(TABLE, MARKS)?
+        .into_iter()
+        .filter_map(|element| Some((element.key, keys::parse_mark(&element.data?)?)))
+        .collect();
+    let (up, down) = (counters(kernel, UP)?, counters(kernel, DOWN)?);
+    let mut all = Vec::new();
+    for element in kernel.elements(TABLE, GRANTED)? {
+        let found = keys::parse_session(&element.user).zip(keys::parse_device(&element.key));
+        let Some(((session, (interface, mac)), bits)) = found.zip(marks.get(&element.key)) else {
+            continue;
+        };
+        let place = plan.zones.iter().position(|zone| zone.interface == interface);
+        let Some(zone) = place.and_then(|place| u8::try_from(place).ok()) else { continue };
+        all.push(Live {
+            session: SessionId(session),
+            zone: ZoneId(zone),
+            mac: Mac(mac),
+            mark: Mark(u16::try_from(bits >> plan.mark_shift()).unwrap_or_default()),
+            left: element.expires_ms.map(Duration::from_millis),
+            up: up.get(bits).copied().unwrap_or_default(),
+            down: down.get(bits).copied().unwrap_or_default(),
+        });
+    }
+    Ok(all)
+}
+
+/// Every session's counters.
+pub fn usage(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Usage>, NetfilterError> {
+    let live = live(kernel, plan)?;
+    Ok(live.into_iter().map(|l| Usage { session: l.session, up: l.up, down: l.down }).collect())
+}
+
+/// The grant with what the kernel has counted so far, if that is more than the grant knows of.
+pub fn with_usage(
+    kernel: &mut Netfilter,
+    plan: &Plan,
+    grant: &Grant,
+) -> Result<Grant, NetfilterError> {
+    let key = keys::mark(mark_bits(plan, grant.mark));
+    let mut counted = |set| {
+        let element = kernel.element(TABLE, set, &key)?;
+        Ok::<_, NetfilterError>(element.as_ref().and_then(bytes).unwrap_or(0))
+    };
+    let (up, down) = (counted(UP)?, counted(DOWN)?);
+    Ok(Grant {
+        used_up: grant.used_up.max(up),
+        used_down: grant.used_down.max(down),
+        ..grant.clone()
+    })
+}
+
+fn counters(kernel: &mut Netfilter, set: &str) -> Result<HashMap<u32, u64>, NetfilterError> {
+    let held = kernel.elements(TABLE, set)?;
+    Ok(held.iter().filter_map(|e| Some((keys::parse_mark(&e.key)?, bytes(e)?))).collect())
+}
+
+fn bytes(element: &Element) -> Option<u64> {
+    element.exprs.iter().find_map(|expr| match expr {
+        Expr::Counter { bytes, .. } => Some(*bytes),
+        _ => None,
+    })
+}
+
+/// The limit stands first: what it stops is not counted.
+fn metered(rate: Option<u64>, bytes: u64) -> Vec<Expr> {
+    let limit = rate.map(|rate| Expr::Limit {
+        kind: LimitKind::Bytes,
+        rate,
+        per_secs: 1,
+        // The kernel's bucket holds a second of the rate and this on top.
+        burst: 0,
+        over: false,
+    });
+    limit.into_iter().chain([Expr::Counter { packets: 0, bytes }]).collect()
+}

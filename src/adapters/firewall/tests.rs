@@ -1,0 +1,258 @@
+//! Golden rulesets, and the adapter against the kernel in a network namespace of the test's own.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::adapters::inbox::Envelope;
+use crate::domain::effect::Grant;
+use crate::domain::event::Event;
+use crate::domain::names::{Mac, Mark, SessionId, ZoneId};
+use crate::domain::policy::Limits;
+use crate::wire::nft::attr::Attrs;
+use crate::wire::nft::object::Rule;
+
+fn plan() -> Plan {
+    Plan {
+        zones: vec![ZonePlan {
+            name: "guest".into(),
+            interface: "br-guest".into(),
+            garden: Vec::new(),
+            router_ports: Vec::new(),
+        }],
+        mark_mask: 0xffff_0000,
+        portal_port: 2050,
+        intercept_port: 2051,
+        flags: 0,
+    }
+}
+
+fn two_zones() -> Plan {
+    let mut plan = plan();
+    plan.zones[0].garden = ["198.51.100.0/24", "198.51.100.7", "2001:db8:1::/48"]
+        .map(|network| network.parse().unwrap())
+        .to_vec();
+    plan.zones.push(ZonePlan {
+        name: "vip".into(),
+        interface: "br-vip".into(),
+        garden: Vec::new(),
+        router_ports: vec![RouterPort { udp: false, port: 9100 }],
+    });
+    plan
+}
+
+use crate::config::RouterPort;
+
+fn grant(number: u16) -> Grant {
+    let [high, low] = number.to_be_bytes();
+    Grant {
+        session: SessionId(u64::from(number)),
+        zone: ZoneId(0),
+        mac: Mac([2, 0, 0, 0, high, low]),
+        mark: Mark(number),
+        left: Some(Duration::from_secs(3600)),
+        limits: Limits { quota: Some(1_000_000), upload_rate: Some(50_000), ..Limits::default() },
+        used_up: 10,
+        used_down: 20,
+    }
+}
+
+/// The ruleset as the kernel's attributes say it, a line an object.
+fn decoded(plan: &Plan) -> String {
+    let ruleset = plan.ruleset();
+    let mut text = String::new();
+    for set in &ruleset.sets {
+        writeln!(text, "set {} key {} bytes flags {:#x}", set.name, set.key_len, set.flags)
+            .unwrap();
+    }
+    for (set, elements) in ruleset::fixed_elements(plan) {
+        for element in elements {
+            let end = if element.interval_end { " end" } else { "" };
+            writeln!(text, "element {set} {:02x?}{end}", element.key).unwrap();
+        }
+    }
+    for chain in &ruleset.chains {
+        match &chain.hook {
+            Some(hook) => {
+                writeln!(
+                    text,
+                    "chain {} {} hook {} priority {}",
+                    chain.name, hook.kind, hook.hook, hook.priority
+                )
+            }
+            None => writeln!(text, "chain {}", chain.name),
+        }
+        .unwrap();
+        for rule in ruleset.rules.iter().filter(|rule| rule.chain == chain.name) {
+            let mut attrs = Attrs::new();
+            rule.emit(ruleset::TABLE, &mut attrs);
+            let (_, back) = Rule::parse(&attrs.finish().unwrap()).unwrap();
+            assert_eq!(&back, rule);
+            writeln!(text, "    {:?}", back.exprs).unwrap();
+        }
+    }
+    text
+}
+
+/// Compares with a file in `tests/golden`; `BLESS=1` writes it anew.
+fn golden(name: &str, found: &str) {
+    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), found, "{path} differs; BLESS=1 renews it");
+}
+
+#[test]
+#[cfg(target_endian = "little")] // marks and interface types are in the host's order
+fn rulesets_are_as_reviewed() {
+    golden("one-zone.txt", &decoded(&plan()));
+    golden("two-zones-garden.txt", &decoded(&two_zones()));
+}
+
+#[test]
+fn redirected_marks_stay_apart_from_sessions() {
+    let plan = plan();
+    assert_eq!(plan.most_sessions(), 0x7fff);
+    let redirected = plan.redirected_mark(Mac([2, 0, 0, 0, 0xaa, 1]));
+    assert_eq!(redirected & 0x8000_0000, 0x8000_0000);
+    assert_eq!(redirected & !plan.mark_mask, 0);
+    assert_eq!(sessions::mark_bits(&plan, Mark(0x7fff)) & 0x8000_0000, 0);
+}
+
+/// Puts this test's thread, and all that it starts, in a network namespace that ends with it.
+fn own_namespace() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+        .expect("a network namespace: these tests need root");
+}
+
+fn start(plan: Plan) -> (Handle, Found, mpsc::Receiver<Envelope>) {
+    let (inbox, outlet) = Inbox::new();
+    let (handle, found) = open(plan, inbox).unwrap();
+    (handle, found, outlet)
+}
+
+fn next(outlet: &mut mpsc::Receiver<Envelope>) -> Event {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        if let Ok(envelope) = outlet.try_recv() {
+            return envelope.event;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("no event within 5 s");
+}
+
+fn nft(arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new("nft").args(arguments).output().expect("nft: install nftables")
+}
+
+fn granted(handle: &Handle, outlet: &mut mpsc::Receiver<Envelope>, number: u16) {
+    handle.submit(Firewall::Grant(grant(number))).unwrap();
+    assert!(matches!(next(outlet), Event::Granted(SessionId(n)) if n == u64::from(number)));
+}
+
+#[test]
+fn a_session_outlives_the_daemon_and_is_adopted() {
+    own_namespace();
+    let (handle, found, mut outlet) = start(two_zones());
+    assert!(matches!(found, Found::Nothing));
+    granted(&handle, &mut outlet, 1);
+    granted(&handle, &mut outlet, 2);
+    handle.submit(Firewall::Revoke(grant(1))).unwrap();
+    // A second grant of the same device replaces the first.
+    granted(&handle, &mut outlet, 2);
+    handle.stop(OnStop::Keep);
+
+    let (handle, found, mut outlet) = start(two_zones());
+    let Found::Ours(live) = found else { panic!("the table was not adopted") };
+    let [live] = live.as_slice() else { panic!("one session was left: {live:?}") };
+    let wanted = grant(2);
+    assert_eq!((live.session, live.mac, live.mark), (wanted.session, wanted.mac, wanted.mark));
+    assert_eq!((live.up, live.down), (10, 20));
+    assert!(live.left.unwrap() <= Duration::from_secs(3600));
+    handle.submit(Firewall::ReadUsage).unwrap();
+    assert!(matches!(next(&mut outlet), Event::Usage(usage) if usage.len() == 1));
+    handle.stop(OnStop::Closed);
+
+    let (handle, found, _outlet) = start(two_zones());
+    assert!(matches!(found, Found::Ours(live) if live.is_empty()));
+    handle.stop(OnStop::Open);
+    assert!(!nft(&["list", "table", "inet", "maitred"]).status.success());
+}
+
+#[test]
+fn another_plan_replaces_the_table() {
+    own_namespace();
+    let (handle, _, mut outlet) = start(plan());
+    granted(&handle, &mut outlet, 1);
+    handle.stop(OnStop::Keep);
+    let (handle, found, _outlet) = start(two_zones());
+    assert!(matches!(found, Found::Nothing));
+    handle.stop(OnStop::Keep);
+}
+
+#[test]
+fn nobody_else_changes_a_table_that_is_owned() {
+    own_namespace();
+    let (handle, _, mut outlet) = start(plan());
+    granted(&handle, &mut outlet, 1);
+    assert!(nft(&["flush", "ruleset"]).status.success());
+    assert!(!nft(&["delete", "table", "inet", "maitred"]).status.success());
+    assert!(nft(&["list", "set", "inet", "maitred", "granted"]).status.success());
+    let (inbox, _second) = Inbox::new();
+    assert!(matches!(open(plan(), inbox), Err(FirewallError::Owned)));
+    handle.stop(OnStop::Keep);
+}
+
+#[test]
+fn a_table_that_is_not_owned_is_watched_and_rebuilt() {
+    own_namespace();
+    // What a kernel before 6.9 leaves: a plain table, which cannot be claimed.
+    assert!(nft(&["add", "table", "inet", "maitred"]).status.success());
+    let (handle, found, mut outlet) = start(plan());
+    assert!(matches!(found, Found::Nothing));
+    granted(&handle, &mut outlet, 1);
+    assert!(nft(&["flush", "ruleset"]).status.success());
+    assert!(matches!(next(&mut outlet), Event::TableLost));
+    handle.submit(Firewall::Rebuild(vec![grant(1), grant(3)])).unwrap();
+    assert!(matches!(next(&mut outlet), Event::Granted(SessionId(1))));
+    assert!(matches!(next(&mut outlet), Event::Granted(SessionId(3))));
+    handle.stop(OnStop::Keep);
+}
+
+#[test]
+fn a_live_change_keeps_what_is_used() {
+    own_namespace();
+    let (handle, _, mut outlet) = start(plan());
+    granted(&handle, &mut outlet, 1);
+    // The domain's figures are a poll old: the kernel's count.
+    let changed = Grant {
+        used_up: 0,
+        used_down: 0,
+        limits: Limits { quota: Some(9_000_000), ..Limits::default() },
+        ..grant(1)
+    };
+    handle.submit(Firewall::Replace(changed)).unwrap();
+    assert!(matches!(next(&mut outlet), Event::Granted(SessionId(1))));
+    handle.submit(Firewall::ReadUsage).unwrap();
+    let Event::Usage(usage) = next(&mut outlet) else { panic!("no usage") };
+    assert_eq!((usage[0].up, usage[0].down), (10, 20));
+    handle.stop(OnStop::Keep);
+}
+
+#[test]
+fn ten_thousand_sessions_are_adopted() {
+    own_namespace();
+    let (handle, _, mut outlet) = start(plan());
+    handle.submit(Firewall::Rebuild((1..=10_000).map(grant).collect())).unwrap();
+    for _ in 0..10_000 {
+        assert!(matches!(next(&mut outlet), Event::Granted(_)));
+    }
+    handle.stop(OnStop::Keep);
+    let (handle, found, _outlet) = start(plan());
+    assert!(matches!(found, Found::Ours(live) if live.len() == 10_000));
+    handle.stop(OnStop::Keep);
+}

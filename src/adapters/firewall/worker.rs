@@ -1,0 +1,276 @@
+//! The firewall's threads.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracing::{error, info, warn};
+
+use super::monitor::Monitor;
+use super::ruleset::{Plan, TABLE, fixed_elements};
+use super::socket::{Netfilter, NetfilterError};
+use super::{FirewallError, Found, sessions};
+use crate::adapters::inbox::Inbox;
+use crate::config::OnStop;
+use crate::domain::effect::{Firewall, Grant};
+use crate::domain::event::Event;
+use crate::wire::conntrack::MarkFilter;
+use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
+
+/// What the worker's queue holds.
+#[derive(Debug)]
+pub(super) enum Order {
+    Effect(Firewall),
+    Stop(OnStop),
+}
+
+/// Claims the table for this process where the kernel can keep it afterwards (6.9 and later); the
+/// plan that comes back says which flags the table has. The owner is the socket: only this one
+/// may change the table from here on.
+pub(super) fn own(kernel: &mut Netfilter, plan: Plan) -> Result<Plan, FirewallError> {
+    let standing = kernel.table(TABLE)?;
+    let flags = match standing {
+        // Made on a kernel, or by a hand, that did not own it: such a table cannot be claimed.
+        Some(table) if table.flags & TABLE_PERSIST == 0 => 0,
+        _ => TABLE_OWNER | TABLE_PERSIST,
+    };
+    match claim(kernel, flags) {
+        Ok(()) => Ok(Plan { flags, ..plan }),
+        Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
+            info!("this kernel cannot keep an owned table: watching ours instead");
+            claim(kernel, 0)?;
+            Ok(Plan { flags: 0, ..plan })
+        }
+        Err(error) if error.errno() == Some(libc::EPERM) => Err(FirewallError::Owned),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn claim(kernel: &mut Netfilter, flags: u32) -> Result<(), NetfilterError> {
+    let mut batch = kernel.batch(TABLE, None);
+    batch.add_table(&Table { name: TABLE.into(), flags, owner: None });
+    kernel.commit(batch)
+}
+
+/// Keeps a table that is as we would build it; replaces any other by ours, empty.
+pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Found, FirewallError> {
+    if differences(kernel, plan)?.is_empty() {
+        let live = sessions::live(kernel, plan)?;
+        info!(sessions = live.len(), "adopted the table");
+        return Ok(Found::Ours(live));
+    }
+    build(kernel, plan, &[])?;
+    info!("built the table");
+    Ok(Found::Nothing)
+}
+
+/// Replaces the table in one transaction, then reads it back.
+fn build(kernel: &mut Netfilter, plan: &Plan, grants: &[Grant]) -> Result<(), FirewallError> {
+    let mut batch = kernel.batch(TABLE, None);
+    plan.ruleset().replace(&mut batch);
+    for (set, elements) in fixed_elements(plan) {
+        batch.add_elements(&set, &elements);
+    }
+    for grant in grants {
+        sessions::add(&mut batch, plan, grant);
+    }
+    kernel.commit(batch)?;
+    match differences(kernel, plan)? {
+        found if found.is_empty() => Ok(()),
+        found => Err(FirewallError::Differs(found.join(", "))),
+    }
+}
+
+/// Where the kernel's table differs from the plan's; empty if it does not.
+fn differences(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<String>, FirewallError> {
+    let Some(standing) = kernel.ruleset(TABLE)? else {
+        return Ok(vec!["there is none".into()]);
+    };
+    let mut found = plan.ruleset().differences(&standing);
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    for (set, wanted) in fixed_elements(plan) {
+        let mut wanted: Vec<_> = wanted.into_iter().map(|e| (e.key, e.interval_end)).collect();
+        let mut held: Vec<_> =
+            kernel.elements(TABLE, &set)?.into_iter().map(|e| (e.key, e.interval_end)).collect();
+        // The kernel closes the gap before the first interval with an end of its own.
+        held.retain(|(key, end)| !(*end && key.iter().all(|byte| *byte == 0)));
+        wanted.sort();
+        held.sort();
+        if wanted != held {
+            found.push(format!("elements of set {set}"));
+        }
+    }
+    Ok(found)
+}
+
+/// Carries out effects in their order.
+pub(super) struct Worker {
+    kernel: Netfilter,
+    plan: Arc<Plan>,
+    marks: SyncSender<u32>,
+    inbox: Inbox,
+}
+
+impl Worker {
+    pub(super) fn new(
+        kernel: Netfilter,
+        plan: Arc<Plan>,
+        marks: SyncSender<u32>,
+        inbox: Inbox,
+    ) -> Self {
+        Self { kernel, plan, marks, inbox }
+    }
+
+    pub(super) fn run(mut self, queue: &Receiver<Order>) {
+        while let Ok(order) = queue.recv() {
+            match order {
+                Order::Effect(effect) => self.carry_out(effect),
+                Order::Stop(on_stop) => return self.stop(on_stop),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Firewall) {
+        match effect {
+            Firewall::Grant(grant) => {
+                self.grant(&grant);
+                let mark = self.plan.redirected_mark(grant.mac);
+                self.forget(mark);
+            }
+            Firewall::Replace(grant) => {
+                let outcome = sessions::with_usage(&mut self.kernel, &self.plan, &grant)
+                    .and_then(|current| self.replace(&current));
+                self.report(&grant, outcome);
+            }
+            Firewall::Revoke(grant) => {
+                let mut batch = self.kernel.batch(TABLE, None);
+                sessions::remove(&mut batch, &self.plan, &grant);
+                if let Err(problem) = self.kernel.commit(batch) {
+                    error!(session = grant.session.0, %problem, "revoking failed: rebuilding");
+                    self.inbox.tell(Event::TableLost);
+                }
+                self.forget(sessions::mark_bits(&self.plan, grant.mark));
+            }
+            Firewall::Rebuild(grants) => self.rebuild(&grants),
+            Firewall::ReadUsage => match sessions::usage(&mut self.kernel, &self.plan) {
+                Ok(usage) => {
+                    self.inbox.tell(Event::Usage(usage));
+                }
+                Err(problem) => error!(%problem, "reading the counters failed"),
+            },
+        }
+    }
+
+    /// A leftover of the same device or mark is replaced: what the domain says is what stands.
+    fn grant(&mut self, grant: &Grant) {
+        let mut batch = self.kernel.batch(TABLE, None);
+        sessions::add(&mut batch, &self.plan, grant);
+        let outcome = match self.kernel.commit(batch) {
+            Err(error) if error.errno() == Some(libc::EEXIST) => self.replace(grant),
+            other => other,
+        };
+        self.report(grant, outcome);
+    }
+
+    /// Puts a session in the place of what stands for its device and mark, in one transaction.
+    fn replace(&mut self, grant: &Grant) -> Result<(), NetfilterError> {
+        let mut batch = self.kernel.batch(TABLE, None);
+        sessions::remove(&mut batch, &self.plan, grant);
+        sessions::add(&mut batch, &self.plan, grant);
+        self.kernel.commit(batch)
+    }
+
+    fn report(&self, grant: &Grant, outcome: Result<(), NetfilterError>) {
+        self.inbox.tell(match outcome {
+            Ok(()) => Event::Granted(grant.session),
+            Err(problem) => {
+                error!(session = grant.session.0, %problem, "granting failed");
+                Event::GrantFailed(grant.session)
+            }
+        });
+    }
+
+    fn rebuild(&mut self, grants: &[Grant]) {
+        match build(&mut self.kernel, &self.plan, grants) {
+            Ok(()) => {
+                info!(sessions = grants.len(), "rebuilt the table");
+                for grant in grants {
+                    self.inbox.tell(Event::Granted(grant.session));
+                }
+            }
+            Err(problem) => {
+                error!(%problem, "rebuilding the table failed: guests stay as they are");
+                for grant in grants {
+                    self.inbox.tell(Event::GrantFailed(grant.session));
+                }
+            }
+        }
+    }
+
+    fn forget(&self, mark: u32) {
+        if self.marks.try_send(mark).is_err() {
+            warn!("too many connections to forget: they end by their own time-outs");
+        }
+    }
+
+    fn stop(mut self, on_stop: OnStop) {
+        let outcome = match on_stop {
+            OnStop::Keep => Ok(()),
+            OnStop::Open => {
+                let mut batch = self.kernel.batch(TABLE, None);
+                batch.destroy_table();
+                self.kernel.commit(batch).map_err(FirewallError::from)
+            }
+            OnStop::Closed => build(&mut self.kernel, &self.plan, &[]),
+        };
+        if let Err(problem) = outcome {
+            error!(%problem, ?on_stop, "leaving the table as it is");
+        }
+    }
+}
+
+/// Forgets the connections of each mark that comes, both families at once.
+pub(super) fn forget_connections(kernel: &mut Netfilter, plan: &Plan, marks: &Receiver<u32>) {
+    for mark in marks {
+        match kernel.forget(MarkFilter { mark, mask: plan.mark_mask }) {
+            Err(problem) if problem.errno() != Some(libc::ENOENT) => {
+                warn!(%problem, "forgetting connections failed");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Starts the thread that notices when our table goes or changes by another's hand. Each change
+/// to any table wakes it; it then compares ours with the plan.
+pub(super) fn watch(plan: Arc<Plan>, inbox: Inbox) -> Result<(), FirewallError> {
+    let mut monitor = Monitor::open()?;
+    let mut kernel = Netfilter::open()?;
+    std::thread::Builder::new().name("nft-monitor".into()).spawn(move || {
+        let ours = std::process::id();
+        loop {
+            let mut waiting = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut waiting, PollTimeout::NONE).is_err() {
+                continue;
+            }
+            match monitor.foreign(ours) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(problem) => return error!(%problem, "watching the table failed"),
+            }
+            let lost = differences(&mut kernel, &plan);
+            if !matches!(&lost, Ok(found) if found.is_empty()) {
+                warn!(?lost, "our table was changed: rebuilding");
+                if !inbox.tell(Event::TableLost) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    })?;
+    Ok(())
+}
