@@ -180,7 +180,11 @@ impl Gateway {
         &self,
         read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
     ) -> T {
-        let file = self.state_file(|name| name == "maitred.db");
+        let state = fs::read_dir(self.folder.join("state")).unwrap().flatten();
+        let file = state
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "db"))
+            .expect("a database");
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = rusqlite::Connection::open_with_flags(file, flags).unwrap();
         connection.busy_timeout(Duration::from_secs(2)).unwrap();
@@ -197,14 +201,6 @@ impl Gateway {
         let read = |start| fs::read(self.folder.join(format!("maitred-{start}.log")));
         let logs = (1..=self.starts.get()).filter_map(|start| read(start).ok());
         logs.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
-    }
-
-    fn state_file(&self, wanted: impl Fn(&str) -> bool) -> PathBuf {
-        let files = fs::read_dir(self.folder.join("state")).unwrap().flatten();
-        let found = files
-            .map(|e| e.path())
-            .find(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(&wanted));
-        found.expect("a database")
     }
 
     fn check(&self) {
