@@ -1,0 +1,96 @@
+//! Grant and revoke by hand, and how fast a revoke is.
+
+use std::net::UdpSocket;
+use std::thread;
+use std::time::Duration;
+
+use crate::lab::{Dhcp, Internet, Lab, Settings, WEB_V4, WEB_V6};
+
+#[test]
+fn grant_and_revoke_by_hand() {
+    let mut lab = Lab::new(1);
+    let gateway = lab.maitred(&Settings::new());
+    let guest = &mut lab.guests[0];
+    guest.join(Dhcp::Udhcpc);
+    assert!(!guest.online());
+    gateway.command(&["grant", &guest.mac, "--zone", "guest", "--for", "1h"]).ok();
+    assert!(guest.online());
+    gateway.command(&["revoke", &guest.mac]).ok();
+    assert!(!guest.online());
+    assert!(!gateway.command(&["grant", "not-a-mac"]).success);
+    assert!(!gateway.command(&["revoke", "02:00:00:00:00:99"]).success, "a device nobody knows");
+}
+
+#[test]
+fn a_grant_ends_by_itself() {
+    let mut lab = Lab::new(1);
+    let gateway = lab.maitred(&Settings::new());
+    let guest = &mut lab.guests[0];
+    guest.join(Dhcp::Udhcpc);
+    gateway.command(&["grant", &guest.mac, "--for", "2s"]).ok();
+    assert!(guest.online());
+    // Time is in the kernel: the daemon need not live.
+    gateway.kill9();
+    thread::sleep(Duration::from_millis(2500));
+    assert!(!guest.online());
+    gateway.run();
+    assert!(!guest.online());
+}
+
+#[test]
+fn a_revoke_stops_both_ways_within_100_ms() {
+    let mut lab = Lab::new(1);
+    let gateway = lab.maitred(&Settings::new());
+    let guest = &mut lab.guests[0];
+    guest.join(Dhcp::Udhcpc);
+    gateway.command(&["grant", &guest.mac]).ok();
+
+    // Downloads that need nothing from the guest to go on.
+    let streams: Vec<UdpSocket> =
+        [WEB_V4, WEB_V6].iter().map(|address| guest.udp(address, Internet::STREAM)).collect();
+    let mut kept = guest.connect(WEB_V4, Internet::ECHO).0.unwrap();
+    assert!(crate::lab::echoes(&mut kept).unwrap());
+    for stream in &streams {
+        stream.send(b"go").unwrap();
+        stream.recv(&mut [0; 16]).unwrap();
+    }
+    // Uploads, one a millisecond each.
+    let uploads = [guest.udp(WEB_V4, Internet::SINK), guest.udp(WEB_V6, Internet::SINK)];
+    let sender = thread::spawn(move || {
+        for _ in 0..4000 {
+            for upload in &uploads {
+                let _ = upload.send(b"up");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    thread::sleep(Duration::from_millis(200));
+
+    gateway.command(&["revoke", &guest.mac]).ok();
+    thread::sleep(Duration::from_millis(100));
+    let up = lab.internet.received();
+    for stream in &streams {
+        drain(stream);
+    }
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(lab.internet.received(), up, "uploads go on");
+    for stream in &streams {
+        assert_eq!(drain(stream), 0, "downloads go on");
+    }
+    assert!(crate::lab::echoes(&mut kept).is_err(), "an old connection goes on");
+    drop(sender);
+}
+
+/// Reads all that waits in the socket; how many datagrams that was.
+fn drain(socket: &UdpSocket) -> usize {
+    socket.set_nonblocking(true).unwrap();
+    let mut count = 0;
+    while count < 100_000 {
+        match socket.recv(&mut [0; 16]) {
+            Ok(_) => count += 1,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(_) => {} // a pending ICMP error
+        }
+    }
+    count
+}

@@ -1,0 +1,223 @@
+//! A store in network namespaces, one for each test: the store's router with a guest bridge, an
+//! uplink and a staff network; an internet with real servers; guests that are real DHCP clients.
+//!
+//! ```text
+//!  guest1 ─┐
+//!  guest2 ─┼─ br-guest ┐
+//!  guest3 ─┘           ├ router ─ wan ──── internet
+//!  staff ───────── lan ┘
+//! ```
+//!
+//! Names carry the test process's id, so tests run side by side; what a killed test left is swept
+//! by the next. Every command has a time limit. Needs root; says what is missing.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed step fails the test"
+)]
+
+mod gateway;
+mod guest;
+mod host;
+mod hq;
+mod internet;
+mod netns;
+mod page;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use gateway::{Gateway, Settings};
+pub use guest::{Dhcp, Guest, Staff};
+pub use host::echoes;
+pub use hq::{Hq, Mood};
+pub use internet::{Internet, WEB_V4, WEB_V6};
+pub use netns::Netns;
+pub use page::Reply;
+pub use run::{Background, run, until};
+
+/// The router's addresses on the guest bridge.
+pub const ROUTER_V4: &str = "10.77.0.1";
+/// See [`ROUTER_V4`].
+pub const ROUTER_V6: &str = "2001:db8:77::1";
+/// The router's address on the staff network.
+pub const STAFF_V4: &str = "10.78.0.1";
+
+/// The store and all that is in it; dropping it removes everything.
+pub struct Lab {
+    /// What the uplink leads to.
+    pub internet: Internet,
+    /// The guests, in order.
+    pub guests: Vec<Guest>,
+    /// The host on the staff network.
+    pub staff: Staff,
+    /// The router.
+    pub router: Netns,
+    dnsmasq: Background,
+    folder: Folder,
+}
+
+impl Lab {
+    /// Builds a store with so many guests (not joined yet), at most 9.
+    pub fn new(guests: u8) -> Self {
+        require();
+        netns::sweep();
+        let name = name();
+        let folder = Folder::new(&name);
+        let router = Netns::new(&format!("{name}-router"));
+        let internet = Internet::new(Netns::new(&format!("{name}-internet")), &router, &folder.0);
+        wire_router(&router, &folder.0);
+        let dnsmasq = serve_addresses(&router, &folder.0);
+        let staff = Staff::new(Netns::new(&format!("{name}-staff")), &router, &folder.0);
+        let guests = (1..=guests)
+            .map(|number| {
+                let netns = Netns::new(&format!("{name}-guest{number}"));
+                Guest::new(number, netns, &router, &folder.0)
+            })
+            .collect();
+        Self { internet, guests, staff, router, dnsmasq, folder }
+    }
+
+    /// The lab's own folder; gone with it.
+    pub fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// Starts the daemon in the router and waits until it answers.
+    pub fn maitred(&self, settings: &Settings) -> Gateway {
+        Gateway::start(&self.router, &self.folder.0, settings)
+    }
+}
+
+/// A folder that goes with the lab.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).expect("the lab's folder is new");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let count = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{}{}-{count}", netns::PREFIX, std::process::id())
+}
+
+fn require() {
+    assert!(
+        nix::unistd::Uid::effective().is_root(),
+        "the lab makes network namespaces: run as root"
+    );
+    let tools = [
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("dnsmasq", "dnsmasq-base"),
+        ("busybox", "busybox"),
+        ("dhclient", "isc-dhcp-client"),
+        ("curl", "curl"),
+        ("ping", "iputils-ping"),
+        ("setpriv", "util-linux"),
+        ("timeout", "coreutils"),
+        ("sysctl", "procps"),
+    ];
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    for (tool, package) in tools {
+        let found = path.split(':').any(|folder| Path::new(folder).join(tool).exists());
+        assert!(found, "{tool} is missing: install {package}");
+    }
+}
+
+/// Guest bridge, forwarding, and the part of the router's own firewall (fw4) that matters: source NAT on the uplink,
+/// and a guest zone that rejects input but for what the package opens.
+fn wire_router(router: &Netns, folder: &Path) {
+    router.sysctl(&[
+        "net.ipv4.ip_forward=1",
+        "net.ipv6.conf.all.forwarding=1",
+        "net.ipv6.conf.default.forwarding=1",
+        "net.ipv6.conf.default.accept_dad=0",
+        "net.ipv6.conf.all.accept_dad=0",
+    ]);
+    let bridged = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if router.exec(&["test", "-e", bridged]).success {
+        router.sysctl(&["net.bridge.bridge-nf-call-iptables=0"]);
+    }
+    router.ip(&format!(
+        "link add br-guest address 02:00:5e:77:00:01 type bridge forward_delay 0
+         addr add {ROUTER_V4}/16 dev br-guest
+         addr add {ROUTER_V6}/64 dev br-guest nodad
+         link set br-guest up"
+    ));
+    let rules = folder.join("fw4.nft");
+    std::fs::write(&rules, FW4).unwrap();
+    router.exec(&["nft", "-f", rules.to_str().unwrap()]).ok();
+}
+
+/// dnsmasq as a store's router runs it: DHCP, router advertisements, DNS by way of the uplink.
+fn serve_addresses(router: &Netns, folder: &Path) -> Background {
+    let leases = format!("--dhcp-leasefile={}", folder.join("leases").display());
+    let server = format!("--server={}", internet::DNS_V4);
+    let args = [
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--user=root",
+        "--pid-file=",
+        "--no-resolv",
+        "--no-hosts",
+        "--no-ping",
+        "--bind-dynamic",
+        "--interface=br-guest",
+        "--interface=lan",
+        "--dhcp-authoritative",
+        "--dhcp-range=10.77.1.1,10.77.250.254,255.255.0.0,1h",
+        "--dhcp-range=::,constructor:br-guest,ra-only,64,1h",
+        "--enable-ra",
+        &leases,
+        &server,
+    ];
+    router.spawn(&args, &folder.join("dnsmasq.log"))
+}
+
+const FW4: &str = r#"
+table inet fw4 {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        iifname "lo" accept
+        ct state established,related accept
+        iifname "lan" accept
+        meta l4proto { icmp, icmpv6 } accept
+        iifname "br-guest" jump input_guest
+        reject
+    }
+    chain input_guest {
+        udp dport { 53, 67, 547 } accept
+        tcp dport { 53, 2050, 2051 } accept
+        reject with tcp reset
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname "lan" oifname "wan" accept
+        iifname "br-guest" oifname "wan" accept
+        iifname "wan" oifname "br-guest" meta nfproto ipv6 accept
+        reject
+    }
+    chain srcnat {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "wan" meta nfproto ipv4 masquerade
+    }
+}
+"#;
