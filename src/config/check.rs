@@ -10,9 +10,9 @@ use jiff::tz::TimeZone;
 
 use super::{Config, Length, Secret, Sms, Store, Zone};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const MINUTE: Duration = Duration::from_secs(60);
-/// DNS, DHCP and DHCPv6 answer on these.
+const DAY: Duration = Duration::from_hours(24);
+const MINUTE: Duration = Duration::from_mins(1);
+/// DNS and DHCP, of both families, answer on these.
 const RESERVED_PORTS: [u16; 6] = [0, 53, 67, 68, 546, 547];
 /// A Unix socket's path has 108 bytes with its NUL (`unix(7)`); `/control.sock` is 13 of them.
 const RUN_DIR_MAX: usize = 107 - 13;
