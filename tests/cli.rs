@@ -1,5 +1,7 @@
 //! The command line as scripts see it: what it prints, where, and its exit codes.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;

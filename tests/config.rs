@@ -1,6 +1,8 @@
 //! Every file of `config/valid` is accepted; every file of `config/invalid` is refused with
 //! exactly the lines of its leading comment.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
