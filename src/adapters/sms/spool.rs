@@ -37,7 +37,11 @@ impl Spool {
         let waiting = numbers(&self.dir)?;
         let surplus = (waiting.len() + 1).saturating_sub(FILES_MAX);
         for number in &waiting[..surplus] {
-            fs::remove_file(self.file(*number))?;
+            match fs::remove_file(self.file(*number)) {
+                // Fetched just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
         let body = json!({
             "to": letter.to,
