@@ -14,7 +14,7 @@ pub(super) struct Arguments {
     /// The zone's name; the device's last known zone if unset.
     #[arg(long)]
     zone: Option<String>,
-    /// How long, such as 90m or 4h; the zone's `session_timeout` if unset.
+    /// How long, such as 90m or 4h; the zone's session time-out if unset.
     #[arg(long = "for", value_name = "LENGTH")]
     length: Option<Length>,
 }
