@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
+use maitred::clock::{Clock, Trust};
+use maitred::domain::auth::follow::{self, Token};
+use maitred::domain::effect::Refusal;
+use maitred::domain::names::Mac;
 use tempfile::TempDir;
 
 /// A configuration and a run folder of its own.
@@ -171,4 +175,35 @@ fn a_key_is_made_once_and_kept_private() {
     let seed = fs::read(&path).unwrap();
     assert_eq!(failure(&store.run(&arguments)).0, 1);
     assert_eq!(fs::read(&path).unwrap(), seed, "never overwritten");
+}
+
+#[test]
+fn a_minted_token_is_good_for_its_device_alone() {
+    let store = Store::new();
+    let key = store.path("follow.key");
+    let key = key.to_str().unwrap();
+    let public = out(&store.run(&["token", "--generate", key]));
+    let public: [u8; 32] =
+        data_encoding::BASE64.decode(public.trim().as_bytes()).unwrap().try_into().unwrap();
+    let guest = "5e".repeat(16);
+    let mac = "02:00:5e:10:00:01";
+    let arguments =
+        ["--key", key, "--store", "s1", "--zone", "guest", "--mac", mac, "--guest", &guest];
+    let text = out(&store.run(&[&["token"], &arguments[..]].concat()));
+    let now = Clock::new(Trust::Always).now().wall;
+    let verify = |mac: Mac| {
+        let scene = follow::scene("s1", "guest", mac);
+        Token::verify(text.trim(), &[public], follow::store("s1"), scene, now)
+    };
+    let token = verify(mac.parse().unwrap()).unwrap();
+    assert_eq!((token.guest.to_string(), token.expires - token.issued), (guest.clone(), 300));
+    assert_eq!(verify(Mac([2; 6])), Err(Refusal::TokenElsewhere));
+
+    for wrong in [&["token"][..], &["token", "--key", key]] {
+        assert_eq!(failure(&store.run(wrong)).0, 2, "{wrong:?}");
+    }
+    let long = [&["token"], &arguments[..], &["--lifetime", "2d"]].concat();
+    assert_eq!(failure(&store.run(&long)).0, 1);
+    fs::write(key, "not a key").unwrap();
+    assert_eq!(failure(&store.run(&[&["token"], &arguments[..]].concat())).0, 1);
 }

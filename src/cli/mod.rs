@@ -62,7 +62,7 @@ enum Verb {
     Sync(sync::Arguments),
     /// Make keys for follow tokens, and tokens for tests.
     Token(token::Arguments),
-    /// Make the hash for `staff.password_hash` of a password read from the terminal or a pipe.
+    /// Hash a password, read from the terminal or a pipe, for the staff page.
     Password,
 }
 
@@ -106,7 +106,7 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Revoke(revoke) => revoke::revoke(config, &revoke),
         Verb::Stats(output) => stats::stats(config, &output),
         Verb::Sync(sync) => sync::sync(config, &sync),
-        Verb::Token(token) => token::token(config, &token),
+        Verb::Token(token) => token::token(&token),
         Verb::Password => password::password(),
     }
 }
