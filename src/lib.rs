@@ -10,9 +10,10 @@
 //! | [`config`] | TOML → a validated configuration | `domain`, `clock` |
 //! | [`adapters`] | the outside: sockets, threads, files | all above |
 //! | `gateway` | the loop: one owner of the domain | all above |
-//! | `cli` | one file a verb | all above |
+//! | [`cli`] | one file a verb | all above |
 
 pub mod adapters;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

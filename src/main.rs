@@ -1,2 +1,5 @@
 //! Arguments → command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    maitred::cli::main()
+}

@@ -1,5 +1,7 @@
 //! The outside: each adapter turns one piece of it into events and carries out effects on it.
 
+pub mod control;
 pub mod firewall;
 pub mod inbox;
+pub mod sms;
 pub mod store;

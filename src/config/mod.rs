@@ -1,6 +1,9 @@
 //! TOML → a validated [`Config`]. Unknown keys, impossible values and contradictions are refused
 //! with the line they stand on; secrets never print.
 
+mod check;
+mod load;
+mod policy;
 mod units;
 
 use std::collections::BTreeSet;
@@ -13,6 +16,7 @@ use serde::Deserialize;
 use crate::clock::Trust;
 use crate::domain::names::Mac;
 
+pub use load::{ConfigError, Problem};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
 
 /// The whole file.
@@ -24,7 +28,8 @@ pub struct Config {
     /// The guests' pages.
     #[serde(default)]
     pub portal: Portal,
-    /// The guest networks, at least one.
+    /// The guest networks, 1 to 32.
+    #[serde(default)]
     pub zone: Vec<Zone>,
     /// One-time codes.
     #[serde(default)]
@@ -77,9 +82,9 @@ pub struct Store {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Portal {
-    /// TCP port of the pages, on every zone's interface.
+    /// TCP port of the pages, on every zone's interface; neither 0 nor one of DNS or DHCP.
     pub port: u16,
-    /// TCP port that intercepted requests are redirected to.
+    /// TCP port that intercepted requests are redirected to; not `port`.
     pub intercept_port: u16,
     /// The portal's own name, if the network's DNS answers it with our address.
     pub name: Option<String>,
@@ -116,7 +121,7 @@ pub struct Zone {
     pub download_quota: Option<Amount>,
     /// Bytes both ways in a session.
     pub quota: Option<Amount>,
-    /// Devices online at once.
+    /// Devices online at once; no more than `firewall.mark_mask` can number.
     #[serde(default = "defaults::max_clients")]
     pub max_clients: usize,
     /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
@@ -133,9 +138,9 @@ pub struct Zone {
 pub struct Code {
     /// Digits, 4 to 6.
     pub length: u8,
-    /// A code is good for this long.
+    /// A code is good for this long, 30 minutes at most.
     pub lifetime: Length,
-    /// Wrong tries before a code is dead.
+    /// Wrong tries before a code is dead, 1 to 10.
     pub tries: u8,
     /// Between two messages to a device.
     pub resend_after: Length,
@@ -164,16 +169,18 @@ pub enum Sms {
     },
     /// An HTTP POST a message.
     Webhook {
-        /// `http://` or `https://`.
-        url: String,
-        /// The JSON body, with `{phone}`, `{code}`, `{text}` and `{store}` filled in.
-        body: String,
+        /// `http://` or `https://`; a secret, because providers put keys in it.
+        url: Secret,
+        /// The JSON body. In its texts `{phone}` (`+` and digits), `{code}`, `{text}` and
+        /// `{store}` are filled in.
+        body: Secret,
         /// `Authorization` header.
         authorization: Option<Secret>,
-        /// Time for one try.
+        /// Time for one try, 60 seconds at most.
         #[serde(default = "defaults::webhook_timeout")]
         timeout: Length,
-        /// Further tries after a failure that may pass.
+        /// Further tries after a failure that may pass, 5 at most. All tries together take at
+        /// most half of `code.lifetime`.
         #[serde(default = "defaults::webhook_retries")]
         retries: u8,
     },
@@ -193,7 +200,8 @@ pub struct Follow {
 pub struct Visit {
     /// Without evidence for this long a visit is closed, at its last evidence.
     pub leave_after: Length,
-    /// A gap shorter than this continues the same visit.
+    /// A gap shorter than this continues the same visit: at least `leave_after`, since a shorter
+    /// gap goes unnoticed, or zero to merge nothing.
     pub merge_gap: Length,
     /// A visitor stays at least this long.
     pub visitor_after: Length,
@@ -203,7 +211,7 @@ pub struct Visit {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Staff {
-    /// Address and port of the page; never one that guests can reach.
+    /// Address and port of the page; never one that guests can reach, so not `0.0.0.0`.
     pub listen: SocketAddr,
     /// Argon2 hash of the password (PHC string), as `maitred password` prints it.
     pub password_hash: Secret,

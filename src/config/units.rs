@@ -23,17 +23,23 @@ impl Length {
     }
 }
 
-impl<'de> Deserialize<'de> for Length {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl FromStr for Length {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = |what: &str| format!("{text:?} is not {what}");
         let span: jiff::Span =
-            text.parse().map_err(|_| bad(&text, "a length of time, such as \"5m\" or \"4h\""))?;
+            text.parse().map_err(|_| wanted("a length of time, such as \"5m\" or \"4h\""))?;
         let span = span
             .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-            .map_err(|_| bad(&text, "a length of time in days or less"))?;
-        Duration::try_from(span)
-            .map(Self)
-            .map_err(|_| bad(&text, "a length of time, not below zero"))
+            .map_err(|_| wanted("a length of time in days or less"))?;
+        Duration::try_from(span).map(Self).map_err(|_| wanted("a length of time, not below zero"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -92,14 +98,22 @@ impl<'de> Deserialize<'de> for TimeOfDay {
 }
 
 /// A text that never prints: a password hash, a token.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
     /// The text itself, for the one place that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde's own message would print a value of another type.
+        String::deserialize(deserializer)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("a secret is a text in quotes"))
     }
 }
 

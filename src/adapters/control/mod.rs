@@ -1,0 +1,81 @@
+//! The control socket: `maitred status` and its like ask the running daemon here. One request, one
+//! answer, a line of JSON each, then the connection ends.
+
+mod client;
+mod lock;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::names::Mac;
+
+pub use client::{AskError, ask};
+pub use lock::{Lock, LockError};
+pub use server::{Counters, Service, Services, bind, read, serve, service};
+
+/// The protocol's version; a daemon and a client of different versions refuse each other.
+pub const VERSION: u8 = 1;
+
+/// A request's line may be this long, in bytes.
+pub const REQUEST_MAX: usize = 64 * 1024;
+
+/// What a client sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u8,
+    /// What for.
+    pub ask: Ask,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ask {
+    /// Counts and states.
+    Status {},
+    /// Every device known.
+    Clients {},
+    /// Open the firewall for a device.
+    Grant {
+        /// The device.
+        mac: Mac,
+        /// The zone's name; the device's last known zone if unset.
+        #[serde(default)]
+        zone: Option<String>,
+        /// How long; the zone's `session_timeout` if unset.
+        #[serde(default)]
+        seconds: Option<u64>,
+    },
+    /// Close the firewall for a device.
+    Revoke {
+        /// The device.
+        mac: Mac,
+    },
+    /// The adapters' counters.
+    Stats {},
+    /// Run the sync with HQ now, and say how it ended.
+    Sync {},
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Response {
+    /// The answer; its shape depends on what was asked.
+    Ok(Value),
+    /// Why not.
+    Error(String),
+}
+
+/// Where the socket is.
+pub fn socket_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("control.sock")
+}
+
+#[cfg(test)]
+mod tests;

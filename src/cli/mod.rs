@@ -1,0 +1,118 @@
+//! The command line, one file a verb.
+//!
+//! Exit codes: 0 it is done; 1 it failed; 2 the arguments make no sense; 3 the daemon is not running.
+
+mod check;
+mod clients;
+mod grant;
+mod password;
+mod print;
+mod revoke;
+mod run;
+mod stats;
+mod status;
+mod sync;
+mod token;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use crate::adapters::control::{self, Ask, AskError};
+use crate::config::Config;
+
+/// Time for each step of a question to the daemon.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The gateway of a store's guest Wi-Fi.
+#[derive(Debug, Parser)]
+#[command(
+    name = "maitred",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 the daemon is not running."
+)]
+struct Arguments {
+    /// The configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/maitred/maitred.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Be the gateway, until a signal.
+    Run,
+    /// Say what is wrong with a configuration, and on which line.
+    Check(check::Arguments),
+    /// Show the state of the house.
+    Status(Output),
+    /// Show every device known.
+    Clients(Output),
+    /// Let a device online.
+    Grant(grant::Arguments),
+    /// Put a device offline.
+    Revoke(revoke::Arguments),
+    /// Show the daemon's counters.
+    Stats(Output),
+    /// Send to HQ what it has not got yet.
+    Sync(sync::Arguments),
+    /// Make keys for follow tokens, and tokens for tests.
+    Token(token::Arguments),
+    /// Hash a password, read from the terminal or a pipe, for the staff page.
+    Password,
+}
+
+/// How to print.
+#[derive(Debug, clap::Args)]
+struct Output {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what the process's arguments say.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // For every TLS connection of the process; fails only if one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match obey(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("maitred: {error:#}");
+            let absent = matches!(error.downcast_ref(), Some(AskError::NotRunning));
+            ExitCode::from(if absent { 3 } else { 1 })
+        }
+    }
+}
+
+fn obey(arguments: Arguments) -> anyhow::Result<()> {
+    let config = arguments.config.as_path();
+    match arguments.verb {
+        Verb::Run => {
+            let loaded = Config::load(config)?;
+            for warning in loaded.warnings(config) {
+                eprintln!("maitred: {warning}");
+            }
+            run::run(&loaded)
+        }
+        Verb::Check(check) => check::check(config, check),
+        Verb::Status(output) => status::status(config, &output),
+        Verb::Clients(output) => clients::clients(config, &output),
+        Verb::Grant(grant) => grant::grant(config, grant),
+        Verb::Revoke(revoke) => revoke::revoke(config, &revoke),
+        Verb::Stats(output) => stats::stats(config, &output),
+        Verb::Sync(sync) => sync::sync(config, &sync),
+        Verb::Token(token) => token::token(&token),
+        Verb::Password => password::password(),
+    }
+}
+
+/// Asks the daemon that runs with this configuration.
+fn ask(config: &Path, ask: Ask, patience: Duration) -> anyhow::Result<Value> {
+    let run_dir = Config::load(config)?.store.run_dir;
+    Ok(control::ask(&run_dir, ask, patience)?)
+}
