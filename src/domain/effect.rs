@@ -178,7 +178,7 @@ pub enum Record {
         visit: VisitId,
         /// Last evidence − first evidence.
         dwell: Duration,
-        /// Last evidence.
+        /// Last evidence; the boot's start if that was in an earlier boot.
         last: BootTime,
     },
     /// A follow token was used, and must never be good again.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::names::{Mac, Phone, RequestId, SessionId, WallTime, ZoneId};
+use super::names::{Mac, Mark, Phone, RequestId, SessionId, WallTime, ZoneId};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -44,7 +44,8 @@ pub enum Event {
     /// The session's row could not be written.
     StoreFailed(SessionId),
     /// What the kernel counted, in answer to [`super::effect::Firewall::ReadUsage`]. A granted
-    /// session that is missing here has left the kernel: its time or quota ran out.
+    /// session that is missing here has left the kernel: its time or quota ran out. Never sent
+    /// for a table that is lost or could not be read.
     Usage(Vec<Usage>),
     /// How the sending of a code ended.
     Sms {
@@ -176,7 +177,7 @@ pub enum Command {
     },
 }
 
-/// One session's counters as the kernel holds them, since the grant.
+/// One session's counters: all that it has used, what its grant carried over included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Usage {
     /// Whose.
@@ -225,10 +226,29 @@ pub struct Snapshot {
     pub devices: Vec<SavedDevice>,
 }
 
+/// A session as the kernel still holds it at the start.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Its number.
+    pub session: SessionId,
+    /// Where.
+    pub zone: ZoneId,
+    /// Which device.
+    pub mac: Mac,
+    /// The number its connections carry.
+    pub mark: Mark,
+    /// Time left; `None` has no end.
+    pub left: Option<Duration>,
+    /// All bytes up.
+    pub up: u64,
+    /// All bytes down.
+    pub down: u64,
+}
+
 /// A session as read back from disk.
 #[derive(Clone, Debug)]
 pub struct SavedSession {
-    /// The row as it was granted, with the usage of the last checkpoint.
+    /// The row as it was granted, with time left and usage as of the last checkpoint.
     pub grant: super::effect::Grant,
     /// Who.
     pub identity: super::policy::Identity,

@@ -69,8 +69,8 @@ pub struct CodePolicy {
     pub tries: u8,
     /// A device waits this long before it may ask again.
     pub resend_after: Duration,
-    /// Messages a device, a number, a number prefix (seven digits) and the store may cause in a
-    /// day; a number also per hour.
+    /// Messages a device, a number, a range of numbers (all but the last four digits) and the
+    /// store may cause in a day; a number also per hour.
     pub per_device_day: u32,
     /// See [`Self::per_device_day`].
     pub per_number_hour: u32,

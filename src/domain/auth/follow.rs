@@ -1,0 +1,299 @@
+//! Follow tokens: HQ's word that a guest follows the store's account, checked without HQ.
+//!
+//! A token is the unpadded base64url (RFC 4648, section 5) of these bytes, integers big-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | version, 1 |
+//! | 8 | store: first bytes of SHA-256 of `maitred store\0` and the store's id |
+//! | 8 | [`scene`]: the device that the token is for |
+//! | 16 | guest key of the openid |
+//! | 4 | issued, seconds since 1970 |
+//! | 4 | expires, seconds since 1970 |
+//! | 16 | one-time number |
+//! | 64 | Ed25519 signature (RFC 8032) of `maitred follow token\0` and all bytes above |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use data_encoding::BASE64URL_NOPAD;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use sha2::{Digest, Sha256};
+
+use crate::domain::effect::Refusal;
+use crate::domain::names::{GuestKey, Mac, WallTime};
+
+/// A token that is good for longer than this was not made by HQ as agreed.
+pub const LONGEST: Duration = Duration::from_hours(24);
+
+const VERSION: u8 = 1;
+const SIGNED: usize = 57;
+const LENGTH: usize = SIGNED + 64;
+const PREFIX: &[u8] = b"maitred follow token\0";
+/// HQ's clock may be ahead of ours by this much.
+const SKEW: Duration = Duration::from_mins(5);
+
+/// The one-time number of a token.
+pub type Nonce = [u8; 16];
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// See [`store`].
+    pub store: [u8; 8],
+    /// See [`scene`].
+    pub scene: [u8; 8],
+    /// Who follows.
+    pub guest: GuestKey,
+    /// Seconds since 1970.
+    pub issued: u32,
+    /// Seconds since 1970; at most [`LONGEST`] after `issued`.
+    pub expires: u32,
+    /// Makes it good once.
+    pub nonce: Nonce,
+}
+
+/// A store's id as tokens carry it.
+pub fn store(store_id: &str) -> [u8; 8] {
+    short(&[b"maitred store\0", store_id.as_bytes()])
+}
+
+/// A device's place in a store as tokens and the account's QR codes carry it: the first 8 bytes
+/// of SHA-256 of `maitred scene\0`, the store's id, `\0`, the zone's name, `\0` and the six bytes
+/// of the MAC address.
+pub fn scene(store_id: &str, zone_name: &str, mac: Mac) -> [u8; 8] {
+    let parts: [&[u8]; 6] =
+        [b"maitred scene\0", store_id.as_bytes(), b"\0", zone_name.as_bytes(), b"\0", &mac.0];
+    short(&parts)
+}
+
+impl Token {
+    /// Signs the token: the text after `/f/`.
+    pub fn mint(&self, key: &SigningKey) -> String {
+        let mut bytes = self.signed();
+        let signature = key.sign(&message(&bytes));
+        bytes.extend_from_slice(&signature.to_bytes());
+        BASE64URL_NOPAD.encode(&bytes)
+    }
+
+    /// Reads a token and checks all of it but the one-time number: shape and signature
+    /// ([`Refusal::BadToken`]), store and device ([`Refusal::TokenElsewhere`]), and time
+    /// ([`Refusal::TokenExpired`]; [`Refusal::ClockUntrusted`] without a trusted `now`).
+    pub fn verify(
+        text: &str,
+        keys: &[[u8; 32]],
+        store: [u8; 8],
+        scene: [u8; 8],
+        now: Option<WallTime>,
+    ) -> Result<Self, Refusal> {
+        let (token, signature) = Self::parse(text).ok_or(Refusal::BadToken)?;
+        let message = message(&token.signed());
+        let signed = keys
+            .iter()
+            .filter_map(|key| VerifyingKey::from_bytes(key).ok())
+            .any(|key| key.verify_strict(&message, &signature).is_ok());
+        if !signed {
+            return Err(Refusal::BadToken);
+        }
+        if token.store != store || token.scene != scene {
+            return Err(Refusal::TokenElsewhere);
+        }
+        let lifetime = token.expires.checked_sub(token.issued).ok_or(Refusal::BadToken)?;
+        if Duration::from_secs(lifetime.into()) > LONGEST {
+            return Err(Refusal::BadToken);
+        }
+        let now = now.ok_or(Refusal::ClockUntrusted)?;
+        if now.seconds() >= i64::from(token.expires) {
+            return Err(Refusal::TokenExpired);
+        }
+        if (now + SKEW).seconds() < i64::from(token.issued) {
+            return Err(Refusal::BadToken);
+        }
+        Ok(token)
+    }
+
+    /// When the token's time is over.
+    pub fn expires(&self) -> WallTime {
+        WallTime(i64::from(self.expires) * 1000)
+    }
+
+    fn signed(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(LENGTH);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.store);
+        bytes.extend_from_slice(&self.scene);
+        bytes.extend_from_slice(&self.guest.0);
+        bytes.extend_from_slice(&self.issued.to_be_bytes());
+        bytes.extend_from_slice(&self.expires.to_be_bytes());
+        bytes.extend_from_slice(&self.nonce);
+        bytes
+    }
+
+    fn parse(text: &str) -> Option<(Self, Signature)> {
+        if text.len() != BASE64URL_NOPAD.encode_len(LENGTH) {
+            return None;
+        }
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        let mut rest = bytes.as_slice();
+        let [VERSION] = take(&mut rest)? else { return None };
+        let token = Self {
+            store: take(&mut rest)?,
+            scene: take(&mut rest)?,
+            guest: GuestKey(take(&mut rest)?),
+            issued: u32::from_be_bytes(take(&mut rest)?),
+            expires: u32::from_be_bytes(take(&mut rest)?),
+            nonce: take(&mut rest)?,
+        };
+        Some((token, Signature::from_bytes(&take(&mut rest)?)))
+    }
+}
+
+/// One-time numbers that were used, until their tokens are worth nothing anyway.
+#[derive(Debug, Default)]
+pub(in crate::domain) struct UsedTokens {
+    expiry: BTreeSet<(WallTime, Nonce)>,
+    used: BTreeMap<Nonce, WallTime>,
+}
+
+impl UsedTokens {
+    /// Takes a one-time number out of use. False if it was used before.
+    pub(in crate::domain) fn spend(&mut self, nonce: Nonce, expires: WallTime) -> bool {
+        if self.used.contains_key(&nonce) {
+            return false;
+        }
+        self.used.insert(nonce, expires);
+        self.expiry.insert((expires, nonce));
+        true
+    }
+
+    /// Forgets those whose time was over long ago: a wall clock that is set back must not make an
+    /// old token new.
+    pub(in crate::domain) fn purge(&mut self, now: WallTime) {
+        while let Some(&(expires, nonce)) = self.expiry.first()
+            && expires + LONGEST < now
+        {
+            self.expiry.pop_first();
+            self.used.remove(&nonce);
+        }
+    }
+}
+
+fn message(signed: &[u8]) -> Vec<u8> {
+    [PREFIX, signed].concat()
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, tail) = rest.split_first_chunk()?;
+    *rest = tail;
+    Some(*bytes)
+}
+
+fn short(parts: &[&[u8]]) -> [u8; 8] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut short = [0; 8];
+    short.copy_from_slice(&hash[..8]);
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const NOW: WallTime = WallTime(1_800_000_100_000);
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[7; 32])
+    }
+
+    fn token() -> Token {
+        Token {
+            store: store("s1"),
+            scene: scene("s1", "guest", MAC),
+            guest: GuestKey([5; 16]),
+            issued: 1_800_000_000,
+            expires: 1_800_000_600,
+            nonce: [6; 16],
+        }
+    }
+
+    fn verify(text: &str, now: Option<WallTime>) -> Result<Token, Refusal> {
+        let keys = [[0xff; 32], key().verifying_key().to_bytes()];
+        Token::verify(text, &keys, store("s1"), scene("s1", "guest", MAC), now)
+    }
+
+    #[test]
+    fn a_good_token_reads_back() {
+        let text = token().mint(&key());
+        assert_eq!(text.len(), 162);
+        assert_eq!(verify(&text, Some(NOW)), Ok(token()));
+        assert_eq!(token().expires(), WallTime(1_800_000_600_000));
+    }
+
+    #[test]
+    fn a_token_is_for_one_device_in_one_store() {
+        for elsewhere in [
+            Token { store: store("s2"), ..token() },
+            Token { scene: scene("s1", "guest", Mac([2, 0, 0, 0, 0, 2])), ..token() },
+            Token { scene: scene("s1", "other", MAC), ..token() },
+        ] {
+            assert_eq!(verify(&elsewhere.mint(&key()), Some(NOW)), Err(Refusal::TokenElsewhere));
+        }
+        // The parts of a scene cannot be shifted into one another.
+        assert_ne!(scene("ab", "c", MAC), scene("a", "bc", MAC));
+    }
+
+    #[test]
+    fn a_token_has_its_time() {
+        let text = token().mint(&key());
+        let at = |seconds: i64| verify(&text, Some(WallTime(seconds * 1000)));
+        assert_eq!(verify(&text, None), Err(Refusal::ClockUntrusted));
+        assert_eq!(at(1_800_000_599), Ok(token()));
+        assert_eq!(at(1_800_000_600), Err(Refusal::TokenExpired));
+        assert_eq!(at(1_799_999_700), Ok(token()));
+        assert_eq!(at(1_799_999_699), Err(Refusal::BadToken));
+        let day = Token { expires: token().issued + 86_401, ..token() };
+        assert_eq!(verify(&day.mint(&key()), Some(NOW)), Err(Refusal::BadToken));
+        let backwards = Token { expires: token().issued - 1, ..token() };
+        assert_eq!(verify(&backwards.mint(&key()), Some(NOW)), Err(Refusal::BadToken));
+    }
+
+    #[test]
+    fn another_key_signs_nothing() {
+        let text = token().mint(&SigningKey::from_bytes(&[8; 32]));
+        assert_eq!(verify(&text, Some(NOW)), Err(Refusal::BadToken));
+        let none = Token::verify(&text, &[], store("s1"), token().scene, Some(NOW));
+        assert_eq!(none, Err(Refusal::BadToken));
+    }
+
+    #[test]
+    fn a_used_number_stays_used_until_its_token_is_long_dead() {
+        let mut used = UsedTokens::default();
+        assert!(used.spend([1; 16], WallTime(1000)) && !used.spend([1; 16], WallTime(1000)));
+        used.purge(WallTime(86_401_000));
+        assert!(!used.spend([1; 16], WallTime(1000)));
+        used.purge(WallTime(86_401_001));
+        assert!(used.used.is_empty() && used.expiry.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_byte_makes_a_bad_token(place in 0..LENGTH, mask in 1u8..) {
+            let mut bytes = BASE64URL_NOPAD.decode(token().mint(&key()).as_bytes()).unwrap();
+            bytes[place] ^= mask;
+            let text = BASE64URL_NOPAD.encode(&bytes);
+            prop_assert_eq!(verify(&text, Some(NOW)), Err(Refusal::BadToken));
+        }
+
+        #[test]
+        fn any_text_is_refused(text in ".{0,200}") {
+            prop_assert_eq!(verify(&text, Some(NOW)), Err(Refusal::BadToken));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What guests may cause: messages that the store pays for, and signatures that cost our time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::domain::effect::Refusal;
+use crate::domain::names::{BootTime, GuestKey, Mac};
+use crate::domain::policy::CodePolicy;
+
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+/// Follow tokens that a device may have checked in a minute, and the store.
+const TOKENS: (u32, u32) = (10, 600);
+
+/// Counts over windows that slide on the boot clock. Held apart from the devices: one that is
+/// forgotten has not regained its rights. Every entry is a message sent or a signature checked,
+/// so the limits bound the memory too.
+#[derive(Debug)]
+pub(in crate::domain) struct Throttle {
+    hour: Window,
+    day: Window,
+    tokens: Window,
+    /// The last message of each device that must wait for another.
+    recent: BTreeMap<Mac, BootTime>,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Device(Mac),
+    Number(GuestKey),
+    Prefix(GuestKey),
+    Store,
+}
+
+impl Throttle {
+    pub(in crate::domain) fn new() -> Self {
+        Self {
+            hour: Window::new(HOUR),
+            day: Window::new(DAY),
+            tokens: Window::new(Duration::from_mins(1)),
+            recent: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a message to `number` at the word of `mac`, if it may be sent.
+    pub(in crate::domain) fn message(
+        &mut self,
+        mac: Mac,
+        number: GuestKey,
+        prefix: GuestKey,
+        policy: &CodePolicy,
+        now: BootTime,
+    ) -> Result<(), Refusal> {
+        let wait = self.wait(mac, policy, now);
+        if !wait.is_zero() {
+            return Err(Refusal::TooSoon { wait });
+        }
+        self.hour.slide(now);
+        self.day.slide(now);
+        let daily = [
+            (Subject::Device(mac), policy.per_device_day),
+            (Subject::Number(number), policy.per_number_day),
+            (Subject::Prefix(prefix), policy.per_prefix_day),
+            (Subject::Store, policy.per_store_day),
+        ];
+        let number = Subject::Number(number);
+        // One refusal for all: it must not tell who else asked for a number.
+        if self.hour.count(number) >= policy.per_number_hour
+            || daily.iter().any(|(subject, limit)| self.day.count(*subject) >= *limit)
+        {
+            return Err(Refusal::TooMany);
+        }
+        self.hour.add(number, now);
+        for (subject, _) in daily {
+            self.day.add(subject, now);
+        }
+        self.recent.retain(|_, sent| now - *sent < policy.resend_after);
+        self.recent.insert(mac, now);
+        Ok(())
+    }
+
+    /// Until this device may ask for another message.
+    pub(in crate::domain) fn wait(&self, mac: Mac, policy: &CodePolicy, now: BootTime) -> Duration {
+        self.recent.get(&mac).map_or(Duration::ZERO, |sent| (*sent + policy.resend_after) - now)
+    }
+
+    /// The last message was not sent: the device need not wait, but the message stays counted.
+    pub(in crate::domain) fn excuse(&mut self, mac: Mac) {
+        self.recent.remove(&mac);
+    }
+
+    /// Counts a follow token to be checked, if it may be.
+    pub(in crate::domain) fn token(&mut self, mac: Mac, now: BootTime) -> Result<(), Refusal> {
+        self.tokens.slide(now);
+        let limits = [(Subject::Device(mac), TOKENS.0), (Subject::Store, TOKENS.1)];
+        if limits.iter().any(|(subject, limit)| self.tokens.count(*subject) >= *limit) {
+            return Err(Refusal::TooMany);
+        }
+        for (subject, _) in limits {
+            self.tokens.add(subject, now);
+        }
+        Ok(())
+    }
+}
+
+/// A sliding window: how often each subject occurred within the last `length`.
+#[derive(Debug)]
+struct Window {
+    length: Duration,
+    log: VecDeque<(BootTime, Subject)>,
+    counts: BTreeMap<Subject, u32>,
+}
+
+impl Window {
+    const fn new(length: Duration) -> Self {
+        Self { length, log: VecDeque::new(), counts: BTreeMap::new() }
+    }
+
+    fn slide(&mut self, now: BootTime) {
+        while let Some(&(at, subject)) = self.log.front()
+            && now - at >= self.length
+        {
+            self.log.pop_front();
+            if let Some(count) = self.counts.get_mut(&subject) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&subject);
+                }
+            }
+        }
+    }
+
+    fn count(&self, subject: Subject) -> u32 {
+        self.counts.get(&subject).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, subject: Subject, at: BootTime) {
+        self.log.push_back((at, subject));
+        *self.counts.entry(subject).or_insert(0) += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> CodePolicy {
+        CodePolicy {
+            length: 6,
+            lifetime: Duration::from_mins(5),
+            tries: 3,
+            resend_after: Duration::from_mins(1),
+            per_device_day: 4,
+            per_number_hour: 2,
+            per_number_day: 3,
+            per_prefix_day: 5,
+            per_store_day: 6,
+            countries: vec!["86".into()],
+        }
+    }
+
+    fn device(number: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, number])
+    }
+
+    fn number(number: u8) -> GuestKey {
+        GuestKey([number; 16])
+    }
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime(seconds * 1000)
+    }
+
+    #[test]
+    fn a_device_waits_between_messages_unless_none_was_sent() {
+        let (mut throttle, policy) = (Throttle::new(), policy());
+        let mut ask = |throttle: &mut Throttle, n, now| {
+            throttle.message(device(1), number(n), number(99), &policy, at(now))
+        };
+        assert_eq!(ask(&mut throttle, 1, 0), Ok(()));
+        let wait = Duration::from_secs(1);
+        assert_eq!(ask(&mut throttle, 2, 59), Err(Refusal::TooSoon { wait }));
+        throttle.excuse(device(1));
+        assert_eq!(ask(&mut throttle, 2, 59), Ok(()));
+        assert_eq!(ask(&mut throttle, 3, 119), Ok(()));
+        assert_eq!(ask(&mut throttle, 4, 179), Ok(()));
+        assert_eq!(ask(&mut throttle, 5, 300), Err(Refusal::TooMany));
+        assert_eq!(ask(&mut throttle, 5, 86_400), Ok(()));
+    }
+
+    #[test]
+    fn a_number_a_range_and_the_store_have_limits_whoever_asks() {
+        let (mut throttle, policy) = (Throttle::new(), policy());
+        let mut next = 0;
+        let mut ask = |n, prefix, now| {
+            next += 1;
+            throttle.message(device(next), number(n), number(prefix), &policy, at(now))
+        };
+        assert_eq!([ask(1, 99, 0), ask(1, 99, 0)], [Ok(()); 2]);
+        assert_eq!(ask(1, 99, 3599), Err(Refusal::TooMany));
+        assert_eq!(ask(1, 99, 3600), Ok(()));
+        assert_eq!(ask(1, 99, 9000), Err(Refusal::TooMany));
+        assert_eq!([ask(2, 99, 9000), ask(3, 99, 9000)], [Ok(()); 2]);
+        assert_eq!(ask(4, 99, 9000), Err(Refusal::TooMany));
+        assert_eq!(ask(5, 98, 9000), Ok(()));
+        assert_eq!(ask(6, 97, 9000), Err(Refusal::TooMany));
+        assert_eq!(ask(6, 97, 86_400), Ok(()));
+    }
+
+    #[test]
+    fn windows_forget() {
+        let mut throttle = Throttle::new();
+        for _ in 0..TOKENS.0 {
+            assert_eq!(throttle.token(device(1), at(0)), Ok(()));
+        }
+        assert_eq!(throttle.token(device(1), at(59)), Err(Refusal::TooMany));
+        assert_eq!(throttle.token(device(2), at(59)), Ok(()));
+        assert_eq!(throttle.token(device(1), at(60)), Ok(()));
+        assert_eq!(throttle.tokens.log.len(), 4);
+        assert_eq!(throttle.tokens.counts.len(), 3);
+    }
+}

@@ -1,0 +1,173 @@
+//! What the control socket asks for.
+
+use std::time::Duration;
+
+use super::Domain;
+use super::device::{Device, Key};
+use super::effect::{ClientRow, Effect, EndReason, Firewall, Method, Record, Report, Status};
+use super::event::Command;
+use super::names::{Mac, Now, RequestId, SessionId, ZoneId};
+use super::policy::Identity;
+use super::session::{Opening, Waiter, report};
+
+impl Domain {
+    pub(super) fn control(
+        &mut self,
+        request: RequestId,
+        command: &Command,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let answer = match *command {
+            Command::Status => Some(Report::Status(self.status(now))),
+            Command::Clients => {
+                let rows = self.devices.iter().map(|(key, device)| self.row(key, device, now));
+                Some(Report::Clients(rows.collect()))
+            }
+            Command::Grant { mac, zone, length } => {
+                match self.staff_grant(request, (mac, zone), length, now, effects) {
+                    Ok(()) => None,
+                    Err(text) => Some(Report::Refused(text.into())),
+                }
+            }
+            Command::Revoke { mac } => Some(self.staff_revoke(mac, now, effects)),
+        };
+        if let Some(answer) = answer {
+            effects.push(report(request, answer));
+        }
+    }
+
+    fn status(&self, now: Now) -> Status {
+        let present = |device: &Device| {
+            let visit = device.visit.as_ref();
+            visit.is_some_and(|visit| visit.present(&self.policy.visit, now.boot))
+        };
+        Status {
+            devices: self.devices.len(),
+            online: self.sessions.live.values().filter(|session| session.online()).count(),
+            visits: self.devices.iter().filter(|(_, device)| present(device)).count(),
+            codes_sent: self.counters.codes_sent,
+            codes_accepted: self.counters.codes_accepted,
+            clock_trusted: now.wall.is_some(),
+            rebuilds: self.counters.rebuilds,
+        }
+    }
+
+    fn row(&self, key: Key, device: &Device, now: Now) -> ClientRow {
+        let session = device.session.and_then(|id| self.sessions.live.get(&id));
+        let state = if self.policy.blocked_macs.contains(&key.mac) {
+            "blocked"
+        } else if self.policy.trusted_macs.contains(&key.mac) {
+            "trusted"
+        } else if session.is_some_and(|session| session.online()) {
+            "online"
+        } else if device.code.is_some() {
+            "code"
+        } else {
+            "new"
+        };
+        ClientRow {
+            mac: key.mac,
+            zone: self.policy.zone(key.zone).map(|zone| zone.name.clone()).unwrap_or_default(),
+            addresses: device.addresses.clone(),
+            hostname: device.hostname.as_deref().map(str::to_owned),
+            state,
+            guest: self.guests.get(key.mac).map(|known| known.mask.to_string()),
+            seconds_left: session.and_then(|s| s.left(now.boot)).map(|left| left.as_secs()),
+            up: session.map_or(0, |session| session.grant.used_up),
+            down: session.map_or(0, |session| session.grant.used_down),
+            dwell: device.visit.as_ref().map(|visit| visit.dwell().as_secs()),
+        }
+    }
+
+    /// Opens for a device at the staff's word, or gives its session another end. The answer
+    /// follows when the kernel has it.
+    fn staff_grant(
+        &mut self,
+        request: RequestId,
+        (mac, zone): (Mac, Option<ZoneId>),
+        length: Option<Duration>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), &'static str> {
+        if !mac.is_station() {
+            return Err("not the address of a device");
+        }
+        if self.policy.blocked_macs.contains(&mac) {
+            return Err("the device is in blocked_macs");
+        }
+        if self.policy.trusted_macs.contains(&mac) {
+            return Err("the device is in trusted_macs and needs no grant");
+        }
+        if length == Some(Duration::ZERO) {
+            return Err("a grant needs a length");
+        }
+        let zone = zone
+            .or_else(|| self.last_zone(mac))
+            .or_else(|| (self.policy.zones.len() == 1).then_some(ZoneId(0)))
+            .ok_or("the device was never seen, and there is more than one zone: name one")?;
+        let rules = self.policy.zone(zone).ok_or("there is no such zone")?;
+        let (limits, length) = (rules.limits, length.unwrap_or(rules.session_timeout));
+        let key = Key { zone, mac };
+        if let Some(id) = self.devices.get(key).and_then(|device| device.session) {
+            return self.prolong(request, id, length, now, effects);
+        }
+        if self.devices.get(key).is_none() {
+            self.devices.entry(key).last = now.boot;
+        }
+        let opening = Opening {
+            identity: Identity::Staff,
+            method: Method::Staff,
+            limits,
+            length: Some(length),
+        };
+        self.open(key, opening, Some(Waiter::Control(request)), now, effects)
+            .map_err(|_| "too many devices are online")
+    }
+
+    fn prolong(
+        &mut self,
+        request: RequestId,
+        id: SessionId,
+        length: Duration,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), &'static str> {
+        let Some(session) = self.sessions.live.get_mut(&id).filter(|session| session.online())
+        else {
+            return Err("the device is just being let in; try again");
+        };
+        session.deadline = Some(now.boot + length);
+        session.waiting.push(Waiter::Control(request));
+        self.timers.set(super::Timer::Session(id), session.deadline);
+        let (up, down, left) = (session.grant.used_up, session.grant.used_down, Some(length));
+        if let Some(grant) = session.grant(now.boot) {
+            effects.push(Effect::Firewall(Firewall::Replace(grant)));
+        }
+        effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
+        Ok(())
+    }
+
+    fn staff_revoke(&mut self, mac: Mac, now: Now, effects: &mut Vec<Effect>) -> Report {
+        if self.policy.trusted_macs.contains(&mac) {
+            return Report::Refused("the device is in trusted_macs".into());
+        }
+        let sessions: Vec<SessionId> =
+            self.zones().filter_map(|zone| self.devices.get(Key { zone, mac })?.session).collect();
+        if sessions.is_empty() {
+            return Report::Refused("the device is not online".into());
+        }
+        for id in sessions {
+            self.end(id, EndReason::Revoked, true, now, effects);
+        }
+        Report::Done
+    }
+
+    /// The zone in which a device was seen last.
+    fn last_zone(&self, mac: Mac) -> Option<ZoneId> {
+        self.zones()
+            .filter_map(|zone| Some((self.devices.get(Key { zone, mac })?.last, zone)))
+            .max_by_key(|(last, _)| *last)
+            .map(|(_, zone)| zone)
+    }
+}

@@ -1,0 +1,92 @@
+//! What the kernel counts, read while anybody is online: bytes, quotas, idleness and presence.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::effect::{Effect, EndReason, Firewall, Record};
+use super::event::Usage;
+use super::names::{Now, SessionId};
+use super::policy::Identity;
+use super::session::READ_EVERY;
+use super::{Domain, Timer};
+
+/// Counters go to disk at most this often.
+const CHECKPOINT: Duration = Duration::from_mins(2);
+
+impl Domain {
+    /// Asks for the counters while anybody is online.
+    pub(super) fn read_usage(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.sessions.live.is_empty() {
+            self.sessions.asked = self.sessions.asked.wrapping_add(1);
+            effects.push(Effect::Firewall(Firewall::ReadUsage));
+            self.timers.set(Timer::Read, Some(now.boot + READ_EVERY));
+        }
+    }
+
+    /// Takes a reading of the counters in.
+    pub(super) fn usage(&mut self, usage: Vec<Usage>, now: Now, effects: &mut Vec<Effect>) {
+        if self.sessions.answered != self.sessions.asked {
+            self.sessions.answered = self.sessions.answered.wrapping_add(1);
+        }
+        // Readings are answered in order, so this one was asked for as number `answered`; a
+        // session that the kernel got later is not missing from it.
+        let reading = self.sessions.answered;
+        let counts: BTreeMap<SessionId, Usage> =
+            usage.into_iter().map(|usage| (usage.session, usage)).collect();
+        let ids: Vec<SessionId> = self.sessions.live.keys().copied().collect();
+        for id in ids {
+            let Some(session) = self.sessions.live.get(&id).filter(|s| s.in_kernel) else {
+                continue;
+            };
+            if let Some(usage) = counts.get(&id) {
+                self.count(*usage, now, effects);
+            } else if session.unread < reading {
+                let reason = session.gone(now.boot);
+                self.end(id, reason, false, now, effects);
+            }
+        }
+    }
+
+    fn count(&mut self, usage: Usage, now: Now, effects: &mut Vec<Effect>) {
+        let id = usage.session;
+        let Some(session) = self.sessions.live.get_mut(&id) else { return };
+        let grant = &mut session.grant;
+        let moved_up = usage.up > grant.used_up;
+        if moved_up || usage.down > grant.used_down {
+            session.moved = now.boot;
+        }
+        grant.used_up = grant.used_up.max(usage.up);
+        grant.used_down = grant.used_down.max(usage.down);
+        let (key, bytes, left) = (session.key(), session.bytes(), session.left(now.boot));
+        let (at, saved) = session.checkpoint;
+        if bytes != saved && now.boot - at >= CHECKPOINT {
+            session.checkpoint = (now.boot, bytes);
+            let (up, down) = (session.grant.used_up, session.grant.used_down);
+            effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
+        }
+        let spent = session.quota_left() == Some(0);
+        let silence = now.boot - session.moved;
+        let guest = matches!(session.identity, Identity::Guest(_));
+        let idle =
+            guest && self.policy.zone(key.zone).is_some_and(|zone| silence >= zone.idle_timeout);
+        // Bytes to the device arrive whether it is there or not; its own show that it is.
+        if moved_up {
+            self.sight(key, None, None, now, effects);
+        }
+        if spent {
+            self.end(id, EndReason::Quota, true, now, effects);
+        } else if idle {
+            self.end(id, EndReason::IdleTimeout, true, now, effects);
+        }
+    }
+
+    /// The table is gone: build it again from what we know.
+    pub(super) fn rebuild(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.counters.rebuilds += 1;
+        let asked = self.sessions.asked;
+        for session in self.sessions.live.values_mut().filter(|session| session.in_kernel) {
+            session.unread = asked;
+        }
+        effects.push(Effect::Firewall(Firewall::Rebuild(self.grants(now.boot))));
+    }
+}

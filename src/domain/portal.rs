@@ -1,0 +1,259 @@
+//! What a guest's browser asks for: one step after the other, kept here and not in the browser.
+
+use super::Domain;
+use super::auth::code::Pending;
+use super::auth::follow::{self, Token};
+use super::device::Key;
+use super::effect::{Effect, EndReason, Message, Method, Record, Refusal, View};
+use super::event::{Ask, Client, Consent, Language};
+use super::names::{GuestKey, Now, Phone, RequestId, SessionId};
+use super::policy::Identity;
+use super::session::{Opening, Waiter, online_view, reply};
+
+impl Domain {
+    pub(super) fn portal(
+        &mut self,
+        request: RequestId,
+        client: Client,
+        ask: Ask,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let key = Key { zone: client.zone, mac: client.mac };
+        self.sight(key, Some(client.address), None, now, effects);
+        if let Some(view) = self.view(key, ask, request, now, effects) {
+            effects.push(reply(request, view));
+        }
+    }
+
+    /// The answer; `None` if the request waits for kernel and disk.
+    fn view(
+        &mut self,
+        key: Key,
+        ask: Ask,
+        request: RequestId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<View> {
+        if self.policy.blocked_macs.contains(&key.mac) {
+            return Some(View::Blocked);
+        }
+        let Some(device) = self.devices.get_mut(key) else {
+            return Some(View::Phone { refusal: Some(Refusal::Failed) });
+        };
+        if let Some(session) = device.session {
+            return self.granted(session, &ask, request, now, effects);
+        }
+        match ask {
+            Ask::Show => self.show(key, request, now, effects),
+            Ask::ChangeNumber => {
+                device.code = None;
+                device.ended = None;
+                Some(View::Phone { refusal: None })
+            }
+            Ask::RequestCode { phone, language, consent } => {
+                let sent = self.request_code(key, phone, language, consent, now, effects);
+                Some(self.step(key, sent.err(), now))
+            }
+            Ask::SubmitCode { code } => {
+                let proof = self.submit_code(key, &code, now, effects);
+                self.enter(key, proof, Method::Sms, request, now, effects)
+            }
+            Ask::Follow { token } => {
+                let proof = self.follow(key, &token, now, effects);
+                self.enter(key, proof, Method::Follow, request, now, effects)
+            }
+            Ask::Logout => Some(self.step(key, None, now)),
+        }
+    }
+
+    /// The answer to a device that has a session.
+    fn granted(
+        &mut self,
+        id: SessionId,
+        ask: &Ask,
+        request: RequestId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<View> {
+        let session = self.sessions.live.get(&id)?;
+        let key = session.key();
+        let trusted = session.identity == Identity::Trusted;
+        if matches!(ask, Ask::Logout) && !trusted {
+            self.end(id, EndReason::Logout, true, now, effects);
+            if let Some(device) = self.devices.get_mut(key) {
+                device.ended = None;
+            }
+            return Some(View::Ended { reason: EndReason::Logout });
+        }
+        if session.online() { Some(online_view(session, now.boot)) } else { self.wait(id, request) }
+    }
+
+    /// The page of a device without a session; one that is remembered needs none.
+    fn show(
+        &mut self,
+        key: Key,
+        request: RequestId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<View> {
+        let device = self.devices.get_mut(key)?;
+        if let Some(reason) = device.ended.take() {
+            return Some(View::Ended { reason });
+        }
+        match self.guests.recent(key.mac, self.policy.remember_for, now) {
+            Some(guest) => self.enter(key, Ok(guest), Method::Remembered, request, now, effects),
+            None => Some(self.step(key, None, now)),
+        }
+    }
+
+    /// The page of the step that a device without a session is at.
+    fn step(&self, key: Key, refusal: Option<Refusal>, now: Now) -> View {
+        match self.devices.get(key).and_then(|device| device.code.as_ref()) {
+            Some(code) => View::Code {
+                mask: code.mask.clone(),
+                resend_in: self.throttle.wait(key.mac, &self.policy.code, now.boot),
+                refusal: refusal.or_else(|| code.trouble(now.boot)),
+            },
+            None => View::Phone { refusal },
+        }
+    }
+
+    fn request_code(
+        &mut self,
+        key: Key,
+        phone: Phone,
+        language: Language,
+        consent: Consent,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        if consent.terms.is_empty() {
+            return Err(Refusal::NoConsent);
+        }
+        let policy = &self.policy.code;
+        if !policy.countries.iter().any(|code| phone.digits().starts_with(code.as_str())) {
+            return Err(Refusal::Country);
+        }
+        self.room(key)?;
+        let (number, prefix) = (self.secrets.phone_guest(&phone), self.secrets.prefix(&phone));
+        self.throttle.message(key.mac, number, prefix, policy, now.boot)?;
+        let message = self.next_message;
+        self.next_message = message.wrapping_add(1);
+        let for_whom = (key.mac, &phone, consent);
+        let (pending, code) =
+            Pending::new(for_whom, (message, now.boot), policy, &self.secrets, &mut self.rng);
+        let device = self.devices.get_mut(key).ok_or(Refusal::Failed)?;
+        device.code = Some(Box::new(pending));
+        device.ended = None;
+        effects.push(Effect::Sms(Message { mac: key.mac, message, phone, code, language }));
+        Ok(())
+    }
+
+    fn submit_code(
+        &mut self,
+        key: Key,
+        typed: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<GuestKey, Refusal> {
+        // A guest who does not fit in keeps the code.
+        self.room(key)?;
+        let device = self.devices.get_mut(key).ok_or(Refusal::Failed)?;
+        let code = device.code.as_mut().ok_or(Refusal::CodeExpired)?;
+        code.check(typed, key.mac, &self.secrets, now.boot)?;
+        let code = device.code.take().ok_or(Refusal::CodeExpired)?;
+        self.counters.codes_accepted += 1;
+        let Pending { guest, mask, consent, .. } = *code;
+        self.verified(key, guest, (mask, consent), Method::Sms, now, effects);
+        Ok(guest)
+    }
+
+    fn follow(
+        &mut self,
+        key: Key,
+        text: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<GuestKey, Refusal> {
+        self.room(key)?;
+        self.throttle.token(key.mac, now.boot)?;
+        let policy = &self.policy;
+        let zone = policy.zone(key.zone).ok_or(Refusal::Failed)?;
+        let store = follow::store(&policy.store_id);
+        let scene = follow::scene(&policy.store_id, &zone.name, key.mac);
+        let token = Token::verify(text, &policy.follow_keys, store, scene, now.wall)?;
+        if let Some(wall) = now.wall {
+            self.tokens.purge(wall);
+        }
+        let (nonce, expires) = (token.nonce, token.expires());
+        if !self.tokens.spend(nonce, expires) {
+            return Err(Refusal::TokenUsed);
+        }
+        // Ahead of the session's row in the store's order: whoever is online has spent it.
+        effects.push(Effect::Store(Record::TokenUsed { nonce, expires }));
+        let mask = format!("*{:02x}", token.guest.0[15]);
+        // HQ has the follower's consent; none was given here.
+        self.verified(key, token.guest, (mask, Consent::default()), Method::Follow, now, effects);
+        Ok(token.guest)
+    }
+
+    fn verified(
+        &mut self,
+        key: Key,
+        guest: GuestKey,
+        (mask, consent): (String, Consent),
+        method: Method,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.guests.prove(key.mac, guest, &mask, now.boot);
+        let (mac, at) = (key.mac, now.boot);
+        effects.push(Effect::Store(Record::Verified { guest, mac, mask, consent, method, at }));
+        self.know_guest(key, guest, effects);
+    }
+
+    /// Opens a session for a guest, or says why not.
+    fn enter(
+        &mut self,
+        key: Key,
+        proof: Result<GuestKey, Refusal>,
+        method: Method,
+        request: RequestId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<View> {
+        let opened = proof.and_then(|guest| {
+            self.room(key)?;
+            let zone = self.policy.zone(key.zone).ok_or(Refusal::Failed)?;
+            let opening = Opening {
+                identity: Identity::Guest(guest),
+                method,
+                limits: zone.limits,
+                length: Some(zone.session_timeout),
+            };
+            self.open(key, opening, Some(Waiter::Portal(request)), now, effects)
+        });
+        opened.err().map(|refusal| self.step(key, Some(refusal), now))
+    }
+
+    fn room(&self, key: Key) -> Result<(), Refusal> {
+        let zone = self.policy.zone(key.zone).ok_or(Refusal::Failed)?;
+        if self.full(zone, key) { Err(Refusal::Full) } else { Ok(()) }
+    }
+
+    /// How the sending of a code ended.
+    pub(super) fn sms(&mut self, mac: super::names::Mac, message: u32, taken: bool) {
+        if taken {
+            self.counters.codes_sent += 1;
+            return;
+        }
+        for zone in self.zones() {
+            let code = self.devices.get_mut(Key { zone, mac }).and_then(|d| d.code.as_mut());
+            if let Some(code) = code.filter(|code| code.message == message) {
+                code.not_sent = true;
+                self.throttle.excuse(mac);
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Sessions: opened once kernel and disk both have them, ended once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::device::Key;
+use super::effect::{
+    Answer, Effect, EndReason, Firewall, Grant, Method, Record, Refusal, Report, View,
+};
+use super::names::{BootTime, Mark, Now, RequestId, SessionId};
+use super::policy::{Identity, Limits, ZonePolicy};
+use super::{Domain, Timer};
+
+/// Counters are read this often while anybody is online.
+pub(super) const READ_EVERY: Duration = Duration::from_secs(30);
+/// Requests that may wait for one session.
+const WAITING: usize = 8;
+/// After the kernel refused a grant of our own accord, it is not tried again for this long.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// One grant and what became of it.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// As given to the kernel; `used_*` are the counts so far, `left` is stale.
+    pub(super) grant: Grant,
+    pub(super) identity: Identity,
+    pub(super) deadline: Option<BootTime>,
+    pub(super) in_kernel: bool,
+    pub(super) on_disk: bool,
+    /// Counter readings asked for before the kernel had it: they may miss it.
+    pub(super) unread: u32,
+    /// Tables built before it was granted: a later one holds it, whatever the kernel answers.
+    pub(super) table: u32,
+    /// When it last moved bytes.
+    pub(super) moved: BootTime,
+    /// When its counters last went to disk, and what they were.
+    pub(super) checkpoint: (BootTime, u64),
+    pub(super) waiting: Vec<Waiter>,
+}
+
+/// Who awaits a session's outcome.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waiter {
+    Portal(RequestId),
+    Control(RequestId),
+}
+
+/// What a session is to be.
+pub(super) struct Opening {
+    pub(super) identity: Identity,
+    pub(super) method: Method,
+    pub(super) limits: Limits,
+    pub(super) length: Option<Duration>,
+}
+
+impl Session {
+    pub(super) const fn key(&self) -> Key {
+        Key { zone: self.grant.zone, mac: self.grant.mac }
+    }
+
+    pub(super) const fn online(&self) -> bool {
+        self.in_kernel && self.on_disk
+    }
+
+    pub(super) fn left(&self, now: BootTime) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline - now)
+    }
+
+    /// What the kernel should hold of it now. `None` if its time is over.
+    pub(super) fn grant(&self, now: BootTime) -> Option<Grant> {
+        let left = self.left(now);
+        (left != Some(Duration::ZERO)).then(|| Grant { left, ..self.grant.clone() })
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.grant.used_up.saturating_add(self.grant.used_down)
+    }
+
+    /// Bytes left of the tightest quota.
+    pub(super) fn quota_left(&self) -> Option<u64> {
+        let limits = &self.grant.limits;
+        [
+            (limits.quota, self.bytes()),
+            (limits.upload_quota, self.grant.used_up),
+            (limits.download_quota, self.grant.used_down),
+        ]
+        .into_iter()
+        .filter_map(|(quota, used)| Some(quota?.saturating_sub(used)))
+        .min()
+    }
+
+    /// Why a session that is no longer in the kernel left it.
+    pub(super) fn gone(&self, now: BootTime) -> EndReason {
+        // The kernel counts its time-out apart; near the end it may be the first to act.
+        let timed_out = self.left(now).is_some_and(|left| left <= Duration::from_secs(1));
+        if self.quota_left().is_some() && !timed_out {
+            EndReason::Quota
+        } else {
+            EndReason::SessionTimeout
+        }
+    }
+}
+
+/// All live sessions.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    // Boxed: numbers only grow, which leaves half of a tree's slots empty.
+    pub(super) live: BTreeMap<SessionId, Box<Session>>,
+    marks: BTreeSet<Mark>,
+    last_mark: u16,
+    pub(super) next: u64,
+    /// Counter readings asked for and answered.
+    pub(super) asked: u32,
+    pub(super) answered: u32,
+}
+
+impl Sessions {
+    pub(super) fn insert(&mut self, session: Session) {
+        self.marks.insert(session.grant.mark);
+        self.live.insert(session.grant.session, Box::new(session));
+    }
+
+    pub(super) fn remove(&mut self, id: SessionId) -> Option<Session> {
+        let session = *self.live.remove(&id)?;
+        self.marks.remove(&session.grant.mark);
+        Some(session)
+    }
+
+    /// A free mark, the one unused for longest; `None` if all 65,535 are taken.
+    pub(super) fn free_mark(&mut self) -> Option<Mark> {
+        if self.marks.len() >= usize::from(u16::MAX) {
+            return None;
+        }
+        loop {
+            self.last_mark = self.last_mark.checked_add(1).unwrap_or(1);
+            if !self.marks.contains(&Mark(self.last_mark)) {
+                return Some(Mark(self.last_mark));
+            }
+        }
+    }
+
+    pub(super) fn is_free(&self, mark: Mark) -> bool {
+        mark.0 != 0 && !self.marks.contains(&mark)
+    }
+}
+
+impl Domain {
+    /// Whether the zone takes another guest.
+    pub(super) fn full(&self, zone: &ZonePolicy, key: Key) -> bool {
+        let online = self.clients.get(&key.zone).copied().unwrap_or(0);
+        online >= zone.max_clients || self.sessions.live.len() >= usize::from(u16::MAX)
+    }
+
+    /// Opens a session; `waiter` is answered once kernel and disk have it, or either refused.
+    pub(super) fn open(
+        &mut self,
+        key: Key,
+        opening: Opening,
+        waiter: Option<Waiter>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let mark = self.sessions.free_mark().ok_or(Refusal::Full)?;
+        let device = self.devices.get_mut(key).ok_or(Refusal::Failed)?;
+        let session = SessionId(self.sessions.next);
+        self.sessions.next += 1;
+        device.session = Some(session);
+        device.code = None;
+        device.ended = None;
+        let addresses = device.addresses.clone();
+        let Opening { identity, method, limits, length } = opening;
+        let grant = Grant {
+            session,
+            zone: key.zone,
+            mac: key.mac,
+            mark,
+            left: length,
+            limits,
+            used_up: 0,
+            used_down: 0,
+        };
+        effects.push(Effect::Firewall(Firewall::Grant {
+            grant: grant.clone(),
+            addresses: addresses.clone(),
+        }));
+        effects.push(Effect::Store(Record::SessionStarted {
+            grant: grant.clone(),
+            identity,
+            method,
+            address: addresses.last().copied(),
+            at: now.boot,
+        }));
+        self.admit(
+            Session {
+                grant,
+                identity,
+                deadline: length.map(|length| now.boot + length),
+                in_kernel: false,
+                on_disk: false,
+                unread: u32::MAX,
+                table: self.counters.rebuilds,
+                moved: now.boot,
+                checkpoint: (now.boot, 0),
+                waiting: waiter.into_iter().collect(),
+            },
+            now.boot,
+        );
+        Ok(())
+    }
+
+    /// Files a session under its device, its zone's count and its deadline.
+    pub(super) fn admit(&mut self, session: Session, now: BootTime) {
+        let (id, key) = (session.grant.session, session.key());
+        if session.identity != Identity::Trusted {
+            *self.clients.entry(key.zone).or_insert(0) += 1;
+        }
+        self.timers.set(Timer::Session(id), session.deadline);
+        if self.timers.time(Timer::Read).is_none() {
+            self.timers.set(Timer::Read, Some(now + READ_EVERY));
+        }
+        self.sessions.insert(session);
+        self.devices.refile(key);
+        self.arm_device(key);
+    }
+
+    /// Lets a request wait for the session, or answers it if too many do already.
+    pub(super) fn wait(&mut self, id: SessionId, request: RequestId) -> Option<View> {
+        let session = self.sessions.live.get_mut(&id)?;
+        if session.waiting.len() < WAITING {
+            session.waiting.push(Waiter::Portal(request));
+            return None;
+        }
+        Some(View::Phone { refusal: Some(Refusal::Failed) })
+    }
+
+    /// The kernel or the disk has a session.
+    pub(super) fn confirmed(
+        &mut self,
+        id: SessionId,
+        confirm: impl FnOnce(&mut Session, u32),
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let asked = self.sessions.asked;
+        let Some(session) = self.sessions.live.get_mut(&id) else { return };
+        confirm(session, asked);
+        if !session.online() {
+            return;
+        }
+        let view = online_view(session, now.boot);
+        for waiter in std::mem::take(&mut session.waiting) {
+            effects.push(match waiter {
+                Waiter::Portal(request) => reply(request, view.clone()),
+                Waiter::Control(request) => report(request, Report::Done),
+            });
+        }
+    }
+
+    /// The kernel refused a session: nothing of it stands, unless a table was built meanwhile.
+    pub(super) fn grant_failed(&mut self, id: SessionId, now: Now, effects: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.live.get(&id) else { return };
+        let stands = session.table != self.counters.rebuilds;
+        if let Some(device) = self.devices.get_mut(session.key()) {
+            device.retry = now.boot + RETRY;
+        }
+        self.end(id, EndReason::Failed, stands, now, effects);
+    }
+
+    /// The disk refused a session.
+    pub(super) fn store_failed(&mut self, id: SessionId, now: Now, effects: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.live.get(&id) else { return };
+        if session.identity == Identity::Trusted {
+            // The list makes it online, not the record.
+            self.confirmed(id, |session, _| session.on_disk = true, now, effects);
+        } else {
+            self.end(id, EndReason::Failed, true, now, effects);
+        }
+    }
+
+    /// Ends a session; `cut` unless the kernel let go of it already.
+    pub(super) fn end(
+        &mut self,
+        id: SessionId,
+        reason: EndReason,
+        cut: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.remove(id) else { return };
+        let key = session.key();
+        self.timers.set(Timer::Session(id), None);
+        if session.identity != Identity::Trusted
+            && let Some(online) = self.clients.get_mut(&key.zone)
+        {
+            *online = online.saturating_sub(1);
+        }
+        if matches!(reason, EndReason::Quota | EndReason::Logout | EndReason::Revoked) {
+            self.guests.void(key.mac);
+        }
+        if let Some(device) = self.devices.get_mut(key) {
+            device.session = None;
+            device.ended = (reason != EndReason::Failed).then_some(reason);
+        }
+        self.devices.refile(key);
+        self.arm_device(key);
+        let (up, down) = (session.grant.used_up, session.grant.used_down);
+        if cut {
+            effects.push(Effect::Firewall(Firewall::Revoke(session.grant)));
+        }
+        let at = now.boot;
+        effects.push(Effect::Store(Record::SessionEnded { session: id, reason, up, down, at }));
+        for waiter in session.waiting {
+            effects.push(match waiter {
+                Waiter::Portal(request) if reason == EndReason::Failed => {
+                    reply(request, View::Phone { refusal: Some(Refusal::Failed) })
+                }
+                Waiter::Portal(request) => reply(request, View::Ended { reason }),
+                Waiter::Control(request) => {
+                    report(request, Report::Refused("the session could not be opened".into()))
+                }
+            });
+        }
+    }
+}
+
+/// The page of a device that is online.
+pub(super) fn online_view(session: &Session, now: BootTime) -> View {
+    View::Online {
+        left: session.left(now),
+        used: (session.grant.used_up, session.grant.used_down),
+        quota_left: session.quota_left(),
+    }
+}
+
+pub(super) const fn reply(request: RequestId, view: View) -> Effect {
+    Effect::Reply { request, answer: Answer::Portal(view) }
+}
+
+pub(super) const fn report(request: RequestId, report: Report) -> Effect {
+    Effect::Reply { request, answer: Answer::Control(report) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_unique_and_not_soon_used_again() {
+        let mut sessions = Sessions::default();
+        for expected in 1..=u16::MAX {
+            let mark = sessions.free_mark().unwrap();
+            assert_eq!(mark.0, expected);
+            sessions.marks.insert(mark);
+        }
+        assert_eq!(sessions.free_mark(), None);
+        sessions.marks.remove(&Mark(7));
+        assert!(
+            sessions.is_free(Mark(7)) && !sessions.is_free(Mark(8)) && !sessions.is_free(Mark(0))
+        );
+        assert_eq!(sessions.free_mark(), Some(Mark(7)));
+    }
+}
