@@ -179,7 +179,8 @@ async fn accept<S, F, B>(
             accepted = listener.accept() => accepted,
             _ = &mut stopping => return,
         };
-        let identified = accepted.and_then(|(stream, from)| Ok((identify(&stream, from, zone)?, stream)));
+        let identified =
+            accepted.and_then(|(stream, from)| Ok((identify(&stream, from, zone)?, stream)));
         match identified {
             Ok((peer, stream)) => match door.enter(&peer) {
                 Some(place) => {

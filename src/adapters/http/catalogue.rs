@@ -45,7 +45,7 @@ const ENGLISH: &str = include_str!("../../../templates/i18n/en.toml");
 
 /// Makes a struct of texts, each of which a catalogue must have.
 macro_rules! texts {
-    ($name:ident { $($text:ident),* $(,)? }) => {
+    ($name:ident: $($text:ident),* $(,)?) => {
         #[derive(Debug, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $name { $(pub(super) $text: String),* }
@@ -82,27 +82,27 @@ pub(super) struct Document {
     pub(super) paragraphs: Vec<String>,
 }
 
-texts!(Common { wifi, other_language, steps, step_phone, step_code, step_online, back });
-texts!(PhoneTexts { title, label, hint, agree, terms, and, privacy, marketing, submit });
-texts!(CodeTexts { title, sent, label, submit, again_in, again_now, change });
-texts!(OnlineTexts { title, text, left, no_end, used, quota_left, logout });
-texts!(EndedTexts {
+texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online, back }
+texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit }
+texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change }
+texts! { OnlineTexts: title, text, left, no_end, used, quota_left, logout }
+texts! { EndedTexts:
     title, again, session_timeout, idle_timeout, quota, logout, revoked, left, failed,
-});
-texts!(NoticeTexts { title, text });
-texts!(RefusalTexts {
+}
+texts! { NoticeTexts: title, text }
+texts! { RefusalTexts:
     bad_phone, country, too_soon, too_many, not_sent, wrong_code, code_expired, code_dead,
     bad_token, token_expired, token_used, token_elsewhere, clock_untrusted, full, failed,
     no_consent,
-});
-texts!(Units { hours, minutes, seconds });
-texts!(SmsTexts { text });
-texts!(StaffTexts {
-    title, password, login, logout, wrong, wait, updated, unavailable, now_here, nobody, visits,
-    visitors, median, mean, none, buckets, under, between, over, repeat, repeat_guests,
-    repeat_devices, repeat_value, randomised, by_hour, chart, chart_description, hour, device, guest, since,
-    dwell, visit_count, as_table, method,
-});
+}
+texts! { Units: whole_hours, hours, minutes, seconds }
+texts! { SmsTexts: text }
+texts! { StaffTexts:
+    title, password, login, logout, wrong, wait, updated, unavailable, now_here, nobody, more,
+    visits, visitors, median, mean, none, buckets, under, between, over, repeat,
+    repeat_guests, repeat_devices, repeat_value, randomised, by_hour, chart,
+    chart_description, hour, device, guest, since, dwell, visit_count, as_table, method,
+}
 
 impl Catalogue {
     /// What a guest is told about a request that was not met.
@@ -177,8 +177,8 @@ pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
     let mut filled = String::with_capacity(text.len() + 16);
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
-        filled.push_str(before);
         let Some((name, after)) = after.split_once('}') else { break };
+        filled.push_str(before);
         let value = values.iter().find(|(known, _)| *known == name);
         filled.push_str(value.map_or("", |(_, value)| value));
         rest = after;
@@ -236,7 +236,7 @@ mod tests {
     fn values_are_not_searched_for_placeholders() {
         let filled = fill("{a}{b}-{c}", &[("a", "{b}"), ("b", "2")]);
         assert_eq!(filled, "{b}2-");
-        assert_eq!(fill("open { brace", &[]), "open  brace");
+        assert_eq!(fill("open { brace", &[]), "open { brace");
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         let english = texts.of(Language::English);
         assert_eq!(english.length(Duration::from_secs(4 * 3600 - 1)), "3 h 59 min");
         assert_eq!(english.length(Duration::from_millis(58_001)), "59 s");
-        assert_eq!(english.length(Duration::from_secs(60)), "1 min");
+        assert_eq!(english.length(Duration::from_mins(1)), "1 min");
         assert_eq!(amount(0), "0.0 kB");
         assert_eq!(amount(12_345_678), "12.3 MB");
         assert_eq!(amount(u64::MAX), "18446744073.7 GB");

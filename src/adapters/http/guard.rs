@@ -1,14 +1,23 @@
 //! What every page's request and answer have in common: which foreign pages may not send a form
 //! here, and the headers that keep an answer private and inert.
 
+use std::convert::Infallible;
+
+use axum::Router;
 use axum::body::Body;
+use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
+use hyper::body::Incoming;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderValue, ORIGIN, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION,
+    ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Method, Response};
+use hyper::service::Service;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use sha2::{Digest, Sha256};
+
+use super::accept::Peer;
 
 /// A form is a few hundred bytes.
 pub(super) const FORM: usize = 4096;
@@ -47,7 +56,7 @@ impl Seal {
     }
 
     /// Puts them on.
-    pub(super) fn apply(&self, response: &mut Response<Body>) {
+    pub(super) fn apply(&self, response: &mut Response) {
         let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, self.0.clone());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -55,6 +64,41 @@ impl Seal {
         // Not `no-referrer`: with that, browsers send `Origin: null` with our own forms.
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
+}
+
+/// A router that is told who asks.
+pub(super) struct Identified {
+    pub(super) peer: Peer,
+    pub(super) router: TowerToHyperService<Router>,
+}
+
+impl Service<Request<Incoming>> for Identified {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = TowerToHyperServiceFuture<Router, Request<Incoming>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.router.call(request)
+    }
+}
+
+/// A page as an answer.
+pub(super) fn html(status: StatusCode, page: askama::Result<String>) -> Response {
+    let Ok(page) = page else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let mut response = Response::new(Body::from(page));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// 302, which every browser and probe follows; the target is ours, never the request's.
+pub(super) fn found(target: &str) -> Response {
+    let Ok(target) = HeaderValue::from_str(target) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    (StatusCode::FOUND, [(LOCATION, target)]).into_response()
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ pub async fn run_intercept(
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
     let listeners = listeners.0.into_iter().map(|(zone, listener)| (Some(zone), listener));
-    let intercept = Arc::new(Intercept { portal, inbox, redirects: Mutex::default(), seen: Mutex::default() });
+    let intercept =
+        Arc::new(Intercept { portal, inbox, redirects: Mutex::default(), seen: Mutex::default() });
     serve(listeners.collect(), LIMITS, counts, stop, move |peer| {
         let intercept = Arc::clone(&intercept);
         service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(intercept.answer(&peer))))

@@ -68,8 +68,7 @@ fn bind_zone(interface: &str, port: u16) -> nix::Result<TcpListener> {
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     setsockopt(&socket, sockopt::BindToDevice, &OsString::from(interface))?;
     syn::keep(&socket)?;
-    let address: SocketAddr =
-        format!("{}:{port}", any(v6)).parse().map_err(|_| Errno::EINVAL)?;
+    let address: SocketAddr = format!("{}:{port}", any(v6)).parse().map_err(|_| Errno::EINVAL)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, Backlog::MAXCONN)?;
     Ok(TcpListener::from(socket))

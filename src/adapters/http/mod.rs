@@ -10,6 +10,7 @@ mod listen;
 mod pages;
 pub mod portal;
 pub mod staff;
+
 mod syn;
 
 use std::io;

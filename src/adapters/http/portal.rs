@@ -1,28 +1,24 @@
 //! The guests' portal: one page, the step that the asking device is at.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{HOST, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
-use hyper::service::Service;
 use hyper::{Method, StatusCode};
-use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
+use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::accept::{Counts, Limits, Peer, serve};
 use super::catalogue::Catalogues;
-use super::guard::{FORM, Seal, sent_from_here};
+use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
 use super::language::Choice;
 use super::pages::{self, Frame, STYLE, Typed};
 use super::{HttpError, PortalAddress, ZoneListeners};
@@ -72,23 +68,6 @@ pub async fn run_portal(
     .await
 }
 
-/// A router that is told who asks.
-pub(super) struct Identified {
-    pub(super) peer: Peer,
-    pub(super) router: TowerToHyperService<Router>,
-}
-
-impl Service<Request<Incoming>> for Identified {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = TowerToHyperServiceFuture<Router, Request<Incoming>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
-        self.router.call(request)
-    }
-}
-
 struct Site {
     portal: Portal,
     inbox: Inbox,
@@ -116,7 +95,8 @@ fn router(portal: Portal, inbox: Inbox) -> Router {
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let local = request.extensions().get::<Peer>().map(|peer| peer.local);
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let ours = host.zip(local).is_some_and(|(host, local)| site.portal.address.is_ours(host, local));
+    let ours =
+        host.zip(local).is_some_and(|(host, local)| site.portal.address.is_ours(host, local));
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = if ours && sent_from_here(request.method(), request.headers()) {
         next.run(request).await
@@ -188,10 +168,8 @@ async fn phone(
     if form.terms.is_none() {
         return refuse(Refusal::NoConsent);
     }
-    let consent = Consent {
-        terms: site.portal.terms_version.clone(),
-        marketing: form.marketing.is_some(),
-    };
+    let consent =
+        Consent { terms: site.portal.terms_version.clone(), marketing: form.marketing.is_some() };
     let ask = Ask::RequestCode { phone, language: guest.choice.language, consent };
     site.act(&guest, ask, typed).await
 }
@@ -243,7 +221,9 @@ impl Site {
         match self.ask(guest, ask).await {
             None => self.busy(guest.choice),
             Some(
-                View::Phone { refusal: None } | View::Code { refusal: None, .. } | View::Online { .. },
+                View::Phone { refusal: None }
+                | View::Code { refusal: None, .. }
+                | View::Online { .. },
             ) => Redirect::to(&format!("/{}", guest.choice.query())).into_response(),
             Some(view) => self.step(guest, &view, typed),
         }
@@ -276,24 +256,6 @@ impl Site {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("3"));
         response
     }
-}
-
-/// A page as an answer.
-pub(super) fn html(status: StatusCode, page: askama::Result<String>) -> Response {
-    let Ok(page) = page else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
-    let mut response = Response::new(Body::from(page));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("text/html; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
-/// 302, which every browser and probe follows; the target is ours, never the request's.
-pub(super) fn found(target: &str) -> Response {
-    let Ok(target) = HeaderValue::from_str(target) else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    (StatusCode::FOUND, [(LOCATION, target)]).into_response()
 }
 
 /// A code as typed, with full-width digits made plain and spaces dropped; longer ones than any

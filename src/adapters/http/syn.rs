@@ -9,12 +9,11 @@ use nix::errno::Errno;
 use crate::domain::names::Mac;
 
 const ETHERNET: usize = 14;
-/// The value of `TCP_SAVE_SYN` that keeps the link-layer header too.
-const WITH_LINK_HEADER: libc::c_int = 2;
 
 /// Makes a listener keep the SYN of every connection, link-layer header included.
 #[allow(unsafe_code)]
 pub(super) fn keep(listener: &impl AsFd) -> nix::Result<()> {
+    let with_link_header: libc::c_int = 2;
     let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the option takes an int; the descriptor lives as long as the borrow.
     let result = unsafe {
@@ -22,7 +21,7 @@ pub(super) fn keep(listener: &impl AsFd) -> nix::Result<()> {
             listener.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_SAVE_SYN,
-            (&raw const WITH_LINK_HEADER).cast(),
+            (&raw const with_link_header).cast(),
             size,
         )
     };
