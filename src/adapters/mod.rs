@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod firewall;
+pub mod http;
 pub mod inbox;
 pub mod sms;
 pub mod store;

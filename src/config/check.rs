@@ -9,6 +9,7 @@ use argon2::password_hash::phc::PasswordHash;
 use jiff::tz::TimeZone;
 
 use super::{Config, Length, Secret, Sms, Store, Zone};
+use crate::domain::names::Mark;
 
 const DAY: Duration = Duration::from_hours(24);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -123,16 +124,11 @@ fn zones(config: &Config, found: &mut Found) {
     );
     found.unless(config.zone.len() <= 32, "zone", "may stand at most 32 times");
     let mask = config.firewall.mark_mask;
-    let ones = mask.count_ones();
-    let contiguous = mask.checked_shr(mask.trailing_zeros()).unwrap_or(0).trailing_ones() == ones;
-    let mask_is_good = contiguous && (8..=16).contains(&ones);
     found.unless(
-        mask_is_good,
+        mask.checked_shr(mask.trailing_zeros()) == Some(0xffff),
         "firewall.mark_mask",
-        "must be one run of 8 to 16 ones, such as 0xffff0000",
+        "must be one run of 16 ones, such as 0xffff0000",
     );
-    // Mark 0 is a connection that is not ours.
-    let marks = if mask_is_good { (1_usize << ones) - 1 } else { usize::MAX };
     let (mut names, mut interfaces) = (BTreeSet::new(), BTreeSet::new());
     for (place, zone) in config.zone.iter().enumerate() {
         let at = |key: &str| format!("zone.{place}.{key}");
@@ -141,9 +137,9 @@ fn zones(config: &Config, found: &mut Found) {
         let new = interfaces.insert(&zone.interface);
         found.unless(new, &at("interface"), "must be different in every zone");
         found.unless(
-            (1..=marks).contains(&zone.max_clients),
+            (1..=usize::from(Mark::MOST)).contains(&zone.max_clients),
             &at("max_clients"),
-            &format!("must be at least 1 and, with this firewall.mark_mask, at most {marks}"),
+            &format!("must be 1 to {}", Mark::MOST),
         );
         if let Some(staff) = &config.staff {
             let port = staff.listen.port();

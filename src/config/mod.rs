@@ -121,7 +121,7 @@ pub struct Zone {
     pub download_quota: Option<Amount>,
     /// Bytes both ways in a session.
     pub quota: Option<Amount>,
-    /// Devices online at once; no more than `firewall.mark_mask` can number.
+    /// Devices online at once, 1 to 32,767.
     #[serde(default = "defaults::max_clients")]
     pub max_clients: usize,
     /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
@@ -245,7 +245,7 @@ pub struct Hq {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Firewall {
-    /// Bits of the connection mark that are ours: one run of 8 to 16 ones.
+    /// Bits of the connection mark that are ours: one run of 16 ones.
     pub mark_mask: u32,
     /// What a stop leaves behind.
     pub on_stop: OnStop,

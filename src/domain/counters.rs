@@ -47,6 +47,24 @@ impl Domain {
         }
     }
 
+    /// Writes down what only memory knows, before a stop.
+    pub(super) fn checkpoint(&self, now: Now, effects: &mut Vec<Effect>) {
+        for (id, session) in &self.sessions.live {
+            let (up, down) = (session.grant.used_up, session.grant.used_down);
+            let left = session.left(now.boot);
+            effects.push(Effect::Store(Record::SessionUsed { session: *id, up, down, left }));
+        }
+        for (_, device) in self.devices.iter() {
+            if let Some(visit) = &device.visit {
+                effects.push(Effect::Store(Record::VisitSeen {
+                    visit: visit.id,
+                    dwell: visit.dwell(),
+                    last: visit.last(),
+                }));
+            }
+        }
+    }
+
     fn count(&mut self, usage: Usage, now: Now, effects: &mut Vec<Effect>) {
         let id = usage.session;
         let Some(session) = self.sessions.live.get_mut(&id) else { return };

@@ -188,25 +188,6 @@ pub struct Usage {
     pub down: u64,
 }
 
-/// One session as the kernel still holds it after a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Live {
-    /// Which.
-    pub session: SessionId,
-    /// The zone it is good in.
-    pub zone: ZoneId,
-    /// The device.
-    pub mac: Mac,
-    /// The number its connections carry.
-    pub mark: super::names::Mark,
-    /// Time left; `None` has no end.
-    pub left: Option<Duration>,
-    /// Bytes from the guest.
-    pub up: u64,
-    /// Bytes to the guest.
-    pub down: u64,
-}
-
 /// What the disk and the kernel still know of the time before this start.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {

@@ -92,7 +92,7 @@ impl Domain {
             secrets,
             rng: StdRng::from_seed(seed),
             devices: Devices::default(),
-            sessions: Sessions { next: 1, ..Sessions::default() },
+            sessions: Sessions::new(),
             clients: BTreeMap::new(),
             guests: Guests::default(),
             throttle: Throttle::new(),
@@ -131,6 +131,7 @@ impl Domain {
             Event::StoreFailed(id) => self.store_failed(id, now, effects),
             Event::Usage(usage) => self.usage(usage, now, effects),
             Event::Sms { mac, message, taken } => self.sms(mac, message, taken),
+            Event::Stopping => self.checkpoint(now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }
     }

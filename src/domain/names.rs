@@ -99,6 +99,11 @@ pub struct VisitId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub u16);
 
+impl Mark {
+    /// The highest: the bit above it tells connections that were redirected to us.
+    pub const MOST: u16 = 0x7fff;
+}
+
 /// Names a question whose answer somebody awaits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u32);

@@ -126,13 +126,13 @@ impl Sessions {
         Some(session)
     }
 
-    /// A free mark, the one unused for longest; `None` if all 65,535 are taken.
+    /// A free mark, the one unused for longest; `None` if all are taken.
     pub(super) fn free_mark(&mut self) -> Option<Mark> {
-        if self.marks.len() >= usize::from(u16::MAX) {
+        if self.marks.len() >= usize::from(Mark::MOST) {
             return None;
         }
         loop {
-            self.last_mark = self.last_mark.checked_add(1).unwrap_or(1);
+            self.last_mark = self.last_mark % Mark::MOST + 1;
             if !self.marks.contains(&Mark(self.last_mark)) {
                 return Some(Mark(self.last_mark));
             }
@@ -148,7 +148,7 @@ impl Domain {
     /// Whether the zone takes another guest.
     pub(super) fn full(&self, zone: &ZonePolicy, key: Key) -> bool {
         let online = self.clients.get(&key.zone).copied().unwrap_or(0);
-        online >= zone.max_clients || self.sessions.live.len() >= usize::from(u16::MAX)
+        online >= zone.max_clients || self.sessions.live.len() >= usize::from(Mark::MOST)
     }
 
     /// Opens a session; `waiter` is answered once kernel and disk have it, or either refused.
@@ -167,7 +167,7 @@ impl Domain {
         device.session = Some(session);
         device.code = None;
         device.ended = None;
-        let addresses = device.addresses.clone();
+        let address = device.addresses.last().copied();
         let Opening { identity, method, limits, length } = opening;
         let grant = Grant {
             session,
@@ -179,15 +179,12 @@ impl Domain {
             used_up: 0,
             used_down: 0,
         };
-        effects.push(Effect::Firewall(Firewall::Grant {
-            grant: grant.clone(),
-            addresses: addresses.clone(),
-        }));
+        effects.push(Effect::Firewall(Firewall::Grant(grant.clone())));
         effects.push(Effect::Store(Record::SessionStarted {
             grant: grant.clone(),
             identity,
             method,
-            address: addresses.last().copied(),
+            address,
             at: now.boot,
         }));
         self.admit(
