@@ -115,8 +115,10 @@ pub async fn serve(
         });
     }
     let _ = timeout(DRAIN_WITHIN, seats.acquire_many(CONNECTIONS)).await;
-    if let Some(path) = listener.local_addr().ok().and_then(|a| a.as_pathname().map(Into::into)) {
-        let _: io::Result<()> = std::fs::remove_file::<std::path::PathBuf>(path);
+    if let Ok(address) = listener.local_addr()
+        && let Some(path) = address.as_pathname()
+    {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -144,7 +146,7 @@ async fn converse(mut stream: UnixStream, inbox: &Inbox, services: &Services) ->
     stream.shutdown().await
 }
 
-/// Read first: another version's request may well have unknown fields.
+/// What is read first: another version's request may well have unknown fields.
 #[derive(Deserialize)]
 struct Versioned {
     version: u8,
