@@ -85,7 +85,7 @@ pub(super) struct Document {
 texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online, back }
 texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit }
 texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change }
-texts! { OnlineTexts: title, text, left, no_end, used, quota_left, logout }
+texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, logout }
 texts! { EndedTexts:
     title, again, session_timeout, idle_timeout, quota, logout, revoked, left, failed,
 }

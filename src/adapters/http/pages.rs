@@ -73,7 +73,8 @@ pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<S
         View::Online { left, used: (up, down), quota_left } => OnlinePage {
             frame,
             left: left.map_or_else(|| text.online.no_end.clone(), |left| text.length(left)),
-            used: format!("{} / {}", amount(*up), amount(*down)),
+            up: amount(*up),
+            down: amount(*down),
             quota_left: quota_left.map(amount),
         }
         .render(),
@@ -151,7 +152,8 @@ struct CodePage<'a> {
 struct OnlinePage<'a> {
     frame: &'a Frame<'a>,
     left: String,
-    used: String,
+    up: String,
+    down: String,
     quota_left: Option<String>,
 }
 
