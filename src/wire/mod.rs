@@ -1,1 +1,6 @@
 //! Bytes ↔ types, at the edge and without sockets: what comes out cannot be wrong.
+
+pub mod arp;
+pub mod dhcp;
+pub mod evidence;
+pub mod nd;
