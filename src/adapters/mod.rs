@@ -1,8 +1,11 @@
 //! The outside: each adapter turns one piece of it into events and carries out effects on it.
 
+pub mod capture;
 pub mod control;
 pub mod firewall;
 pub mod http;
 pub mod inbox;
+pub mod neighbours;
+pub mod packet;
 pub mod sms;
 pub mod store;

@@ -1,4 +1,8 @@
 //! Bytes ↔ types, at the edge and without sockets: what comes out cannot be wrong.
 
+pub mod arp;
 pub mod conntrack;
+pub mod dhcp;
+pub mod evidence;
+pub mod nd;
 pub mod nft;

@@ -1,0 +1,140 @@
+//! Listens on the guests' interfaces: DHCP, ARP and neighbour discovery become events.
+//!
+//! One thread an interface, on a packet socket whose filter stands before it is bound. What comes
+//! up is untrusted: each frame is parsed once, by [`crate::wire::evidence`], and each device may
+//! be heard only so often.
+
+mod filter;
+mod listen;
+mod pace;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use self::listen::Listening;
+use super::inbox::Inbox;
+use super::neighbours::{Link, Links};
+use crate::domain::names::ZoneId;
+use crate::wire::evidence::FrameError;
+
+/// Why an interface is not, or no longer, listened to.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// No packet socket (`CAP_NET_RAW`?).
+    #[error("cannot open a packet socket: {0}")]
+    Open(#[source] io::Error),
+    /// The kernel refused the filter.
+    #[error("cannot attach the packet filter: {0}")]
+    Filter(#[source] io::Error),
+    /// The interface cannot be listened to.
+    #[error("cannot listen on the interface: {0}")]
+    Bind(#[source] io::Error),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The interface is gone.
+    #[error("the interface is gone")]
+    Vanished,
+    /// Reading failed.
+    #[error("cannot read from the interface: {0}")]
+    Read(#[source] io::Error),
+}
+
+/// What was heard on one interface since the start. Counters wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames that came up.
+    pub frames: u32,
+    /// Frames that said nothing, by [`FrameError::place`].
+    pub refused: [u32; FrameError::ALL.len()],
+    /// Frames of devices that had been heard often enough.
+    pub paced: u32,
+    /// Frames that the kernel dropped because they came too fast.
+    pub lost: u32,
+}
+
+/// The ears of all zones.
+#[derive(Debug)]
+pub struct Captures {
+    ears: Vec<Ear>,
+    inbox: Inbox,
+}
+
+impl Captures {
+    /// Ears for these zones and their interfaces; deaf until [`Self::follow`].
+    pub fn new(zones: impl IntoIterator<Item = (ZoneId, String)>, inbox: Inbox) -> Self {
+        let ear =
+            |(zone, interface)| Ear { zone, interface, counters: Arc::default(), listening: None };
+        Self { ears: zones.into_iter().map(ear).collect(), inbox }
+    }
+
+    /// Listens on those interfaces that are there and up, and ends what listened to one that is
+    /// gone or whose thread has ended. To be called with each change of `links`, and now and then.
+    /// Never waits. Returns what could not be started; the next call tries again.
+    pub fn follow(&mut self, links: &Links) -> Vec<(ZoneId, CaptureError)> {
+        let mut failed = Vec::new();
+        for ear in &mut self.ears {
+            let link = links.get(&ear.interface).filter(|link| link.up);
+            if let Err(error) = ear.follow(link, &self.inbox) {
+                failed.push((ear.zone, error));
+            }
+        }
+        failed
+    }
+
+    /// What was heard, by zone.
+    pub fn counts(&self) -> impl Iterator<Item = (ZoneId, Counts)> + '_ {
+        self.ears.iter().map(|ear| (ear.zone, ear.counts()))
+    }
+}
+
+/// One zone's ear.
+#[derive(Debug)]
+struct Ear {
+    zone: ZoneId,
+    interface: String,
+    counters: Arc<Counters>,
+    listening: Option<Listening>,
+}
+
+impl Ear {
+    fn follow(&mut self, link: Option<&Link>, inbox: &Inbox) -> Result<(), CaptureError> {
+        if let Some(link) = link
+            && self.listening.as_ref().is_some_and(|listening| listening.hears(link.index))
+        {
+            return Ok(());
+        }
+        self.listening = None;
+        let Some(link) = link else { return Ok(()) };
+        self.listening = Some(Listening::start(link, self.zone, &self.counters, inbox.clone())?);
+        tracing::info!(interface = %link.name, "listening for guests");
+        Ok(())
+    }
+
+    fn counts(&self) -> Counts {
+        let counters = &self.counters;
+        if let Some(listening) = &self.listening {
+            add(&counters.lost, listening.dropped());
+        }
+        let read = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
+        Counts {
+            frames: read(&counters.frames),
+            refused: counters.refused.each_ref().map(read),
+            paced: read(&counters.paced),
+            lost: read(&counters.lost),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    frames: AtomicU32,
+    refused: [AtomicU32; FrameError::ALL.len()],
+    paced: AtomicU32,
+    lost: AtomicU32,
+}
+
+fn add(counter: &AtomicU32, more: u32) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
