@@ -1,6 +1,7 @@
 //! The outside: each adapter turns one piece of it into events and carries out effects on it.
 
 pub mod capture;
+pub mod client;
 pub mod control;
 pub mod firewall;
 pub mod http;
@@ -9,3 +10,4 @@ pub mod neighbours;
 pub mod packet;
 pub mod sms;
 pub mod store;
+pub mod sync;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::event::{Consent, Language};
 use super::names::{
@@ -56,7 +56,7 @@ pub enum Firewall {
 }
 
 /// One device's opening in the firewall: all that the kernel needs to know of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The session.
     pub session: SessionId,
@@ -78,7 +78,8 @@ pub struct Grant {
 
 /// A row for the disk. Times are of this boot's clock; the store adds the boot's id, and wall
 /// time once that is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Record {
     /// A device was seen for the first time or its name or address changed.
     Device {
@@ -191,7 +192,7 @@ pub enum Record {
 }
 
 /// How a guest came to be online.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// A code by SMS.
@@ -207,7 +208,7 @@ pub enum Method {
 }
 
 /// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// `session_timeout`.

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::names::{Mac, Mark, Phone, RequestId, SessionId, WallTime, ZoneId};
 
 /// Something that happened.
@@ -146,7 +148,7 @@ pub enum Language {
 }
 
 /// What a guest agreed to; the two are asked apart and the second may be refused (PIPL Art. 16).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consent {
     /// Version of the Wi-Fi terms agreed to.
     pub terms: String,

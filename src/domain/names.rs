@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Mac {
 }
 
 /// A zone, by its place in the configuration. Rows on disk carry the zone's name instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ZoneId(pub u8);
 
 /// One session's number; counts up over the life of the database.
@@ -96,7 +96,7 @@ pub struct SessionId(pub u64);
 pub struct VisitId(pub u64);
 
 /// A live session's number in the connection mark; from 1, unshifted, unique among live sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Mark(pub u16);
 
 impl Mark {
@@ -187,9 +187,23 @@ impl FromStr for GuestKey {
     }
 }
 
+impl Serialize for GuestKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for GuestKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Milliseconds since the machine started, sleep included (`CLOCK_BOOTTIME`): every deadline and
 /// every dwell is counted on this clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
 pub struct BootTime(pub u64);
 
 impl Add<Duration> for BootTime {

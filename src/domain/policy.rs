@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::names::{GuestKey, Mac, ZoneId};
 
 /// Everything the domain is told by the configuration. Zones are indexed by [`ZoneId`].
@@ -44,7 +46,7 @@ pub struct ZonePolicy {
 }
 
 /// What one session may use. `None` is no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes a second from the guest.
     pub upload_rate: Option<u64>,
@@ -94,7 +96,8 @@ pub struct VisitPolicy {
 }
 
 /// What was granted and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// A guest who proved a phone number or an account.
     Guest(GuestKey),

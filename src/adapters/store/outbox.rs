@@ -1,0 +1,312 @@
+//! What HQ has not acknowledged: one JSON object a row, numbered, of every closed visit and
+//! session. No MAC leaves the store: HQ gets a keyed hash of it.
+
+use hmac::{Hmac, KeyInit, Mac as _};
+use rusqlite::{Connection, Row, params};
+use serde_json::{Map, Value};
+use sha2::Sha256;
+
+use super::StoreError;
+use super::book::{Boot, int, meta, set_meta};
+use crate::domain::names::{GuestKey, Mac, SessionId, VisitId};
+
+/// Version of the rows' form.
+const FORM: u8 = 1;
+
+/// What the outbox may hold before the oldest rows are dropped, anonymous ones first.
+#[derive(Clone, Copy, Debug)]
+pub struct Cap {
+    /// Rows.
+    pub rows: i64,
+    /// Bytes of their JSON.
+    pub bytes: i64,
+}
+
+impl Default for Cap {
+    fn default() -> Self {
+        Self { rows: 1_000_000, bytes: 64 << 20 }
+    }
+}
+
+/// Rows of the outbox, as they go to HQ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Names this database: sequence numbers count within it.
+    pub stream: String,
+    /// Sequence number of the first row.
+    pub first: i64,
+    /// Sequence number of the last row.
+    pub last: i64,
+    /// The rows' numbers; some between may have been dropped at the cap.
+    pub seqs: Vec<i64>,
+    /// The rows, each a line of JSON with its `seq`.
+    pub ndjson: Vec<u8>,
+}
+
+/// The table's size and state, kept beside it so that nobody has to count.
+#[derive(Clone, Debug)]
+pub(super) struct Outbox {
+    pub(super) cap: Cap,
+    pub(super) rows: i64,
+    bytes: i64,
+    /// Rows up to here are in a batch that may have reached HQ: it must stay as it was.
+    pub(super) cut: i64,
+    /// Rows lost at the cap.
+    pub(super) dropped: i64,
+    stream: i64,
+}
+
+impl Outbox {
+    pub(super) fn read(connection: &Connection, cap: Cap) -> Result<Self, StoreError> {
+        let number = |name| Ok::<_, StoreError>(meta(connection, name)?.unwrap_or(0));
+        let stream = match number("stream")? {
+            0 => {
+                let fresh = fresh_stream()?;
+                set_meta(connection, "stream", fresh)?;
+                fresh
+            }
+            known => known,
+        };
+        Ok(Self {
+            cap,
+            rows: number("outbox_rows")?,
+            bytes: number("outbox_bytes")?,
+            cut: number("outbox_cut")?,
+            dropped: number("outbox_dropped")?,
+            stream,
+        })
+    }
+
+    pub(super) fn write(&self, connection: &Connection) -> Result<(), StoreError> {
+        set_meta(connection, "outbox_rows", self.rows)?;
+        set_meta(connection, "outbox_bytes", self.bytes)?;
+        set_meta(connection, "outbox_cut", self.cut)?;
+        set_meta(connection, "outbox_dropped", self.dropped)
+    }
+
+    /// Puts in a closed visit.
+    pub(super) fn put_visit(
+        &mut self,
+        connection: &Connection,
+        secret: &[u8; 32],
+        visit: VisitId,
+    ) -> Result<(), StoreError> {
+        let row = connection
+            .prepare_cached(
+                "SELECT v.id, v.zone, v.mac, v.guest, v.started_ms, v.started, b.id, b.uuid,
+                     v.dwell
+                 FROM visit v JOIN boot b ON b.id = v.boot WHERE v.id = ?1",
+            )?
+            .query_row([int(visit.0)], |row| {
+                let mut outgoing = Outgoing::read("visit", row, secret)?;
+                outgoing.set("dwell_ms", row.get::<_, i64>(8)?);
+                Ok(outgoing)
+            })?;
+        self.put(connection, row)
+    }
+
+    /// Puts in an ended session.
+    pub(super) fn put_session(
+        &mut self,
+        connection: &Connection,
+        secret: &[u8; 32],
+        session: SessionId,
+    ) -> Result<(), StoreError> {
+        let row = connection
+            .prepare_cached(
+                "SELECT s.id, s.zone, s.mac, s.guest, s.started_ms, s.started, b.id, b.uuid,
+                     s.identity, s.method, s.reason, s.up, s.down,
+                     iif(s.boot = s.ended_boot, s.ended_ms - s.started_ms, s.ended - s.started)
+                 FROM session s JOIN boot b ON b.id = s.boot WHERE s.id = ?1",
+            )?
+            .query_row([int(session.0)], |row| {
+                let mut outgoing = Outgoing::read("session", row, secret)?;
+                for (place, name) in [(8, "identity"), (9, "method"), (10, "reason")] {
+                    outgoing.set(name, row.get::<_, String>(place)?);
+                }
+                for (place, name) in [(11, "up"), (12, "down"), (13, "length_ms")] {
+                    outgoing.set(name, row.get::<_, Option<i64>>(place)?);
+                }
+                Ok(outgoing)
+            })?;
+        self.put(connection, row)
+    }
+
+    /// Wall time became known: fills it into rows of this boot that wait for it.
+    pub(super) fn place(&mut self, connection: &Connection, boot: &Boot) -> Result<(), StoreError> {
+        let mut waiting = connection
+            .prepare_cached("SELECT seq, body FROM outbox WHERE unplaced = ?1 AND seq > ?2")?;
+        let rows = waiting
+            .query_map([boot.row, self.cut], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<(i64, String)>, _>>()?;
+        for (seq, body) in rows {
+            let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(&body) else { continue };
+            let started = object.get("boot_ms").and_then(Value::as_i64);
+            object.insert("started".into(), started.and_then(|at| boot.wall(at)).into());
+            let placed = Value::Object(object).to_string();
+            self.bytes += length(&placed) - length(&body);
+            connection
+                .prepare_cached("UPDATE outbox SET body = ?2, unplaced = NULL WHERE seq = ?1")?
+                .execute(params![seq, placed])?;
+        }
+        Ok(())
+    }
+
+    /// The rows that are to go next, at most `most`; the same ones again as long as a batch is cut.
+    pub(super) fn next(
+        &self,
+        connection: &Connection,
+        most: u32,
+    ) -> Result<Option<Batch>, StoreError> {
+        let first: Option<i64> =
+            connection.query_row("SELECT min(seq) FROM outbox", [], |row| row.get(0))?;
+        let is_cut = first.is_some_and(|first| first <= self.cut);
+        let (until, most) = if is_cut { (self.cut, -1) } else { (i64::MAX, i64::from(most)) };
+        let mut select = connection
+            .prepare_cached("SELECT seq, body FROM outbox WHERE seq <= ?1 ORDER BY seq LIMIT ?2")?;
+        let mut rows = select.query([until, most])?;
+        let mut batch = Batch {
+            stream: format!("{:016x}", self.stream),
+            first: 0,
+            last: 0,
+            seqs: Vec::new(),
+            ndjson: Vec::new(),
+        };
+        while let Some(row) = rows.next()? {
+            let (seq, body): (i64, String) = (row.get(0)?, row.get(1)?);
+            batch.seqs.push(seq);
+            let inner = body.strip_prefix('{').unwrap_or(&body);
+            batch.ndjson.extend(format!("{{\"seq\":{seq},{inner}\n").into_bytes());
+        }
+        let (Some(first), Some(last)) = (batch.seqs.first(), batch.seqs.last()) else {
+            return Ok(None);
+        };
+        (batch.first, batch.last) = (*first, *last);
+        Ok(Some(batch))
+    }
+
+    /// HQ has the rows up to `last`.
+    pub(super) fn forget(&mut self, connection: &Connection, last: i64) -> Result<(), StoreError> {
+        self.delete(
+            connection,
+            "DELETE FROM outbox WHERE seq <= ?1 RETURNING length(CAST(body AS BLOB))",
+            // Whatever HQ says: a row that was never sent stays.
+            last.min(self.cut),
+        )?;
+        Ok(())
+    }
+
+    /// Drops the oldest rows beyond the cap, anonymous ones first, and says how many.
+    pub(super) fn keep_within_cap(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let before = self.dropped;
+        while self.rows > self.cap.rows || self.bytes > self.cap.bytes {
+            // A hundredth more than needed, so that it is not done again for every row.
+            let surplus = (self.rows - self.cap.rows).max(0) + self.cap.rows / 100 + 1;
+            let mut dropped = 0;
+            for choice in ["anonymous = 1", "TRUE"] {
+                if dropped == 0 {
+                    let sql = format!(
+                        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox
+                             WHERE {choice} AND seq > {} ORDER BY seq LIMIT ?1)
+                         RETURNING length(CAST(body AS BLOB))",
+                        self.cut
+                    );
+                    dropped = self.delete(connection, &sql, surplus)?;
+                }
+            }
+            if dropped == 0 {
+                break;
+            }
+            self.dropped += dropped;
+        }
+        if self.dropped > before {
+            let (rows, in_all) = (self.dropped - before, self.dropped);
+            tracing::error!(rows, in_all, "HQ is too far behind: the oldest rows are lost");
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, connection: &Connection, row: Outgoing) -> Result<(), StoreError> {
+        let body = Value::Object(row.body).to_string();
+        connection
+            .prepare_cached("INSERT INTO outbox (anonymous, unplaced, body) VALUES (?1, ?2, ?3)")?
+            .execute(params![row.anonymous, row.unplaced, body])?;
+        self.rows += 1;
+        self.bytes += length(&body);
+        Ok(())
+    }
+
+    /// Runs a DELETE that returns its rows' lengths, and counts them off.
+    fn delete(
+        &mut self,
+        connection: &Connection,
+        sql: &str,
+        value: i64,
+    ) -> Result<i64, StoreError> {
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([value])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            self.bytes -= row.get::<_, i64>(0)?;
+        }
+        self.rows -= count;
+        Ok(count)
+    }
+}
+
+/// A row on its way into the outbox.
+struct Outgoing {
+    anonymous: bool,
+    unplaced: Option<i64>,
+    body: Map<String, Value>,
+}
+
+impl Outgoing {
+    /// Reads id, zone, mac, guest, `started_ms`, started, boot row and boot uuid: what visits and
+    /// sessions have in common, in this order.
+    fn read(kind: &str, row: &Row<'_>, secret: &[u8; 32]) -> rusqlite::Result<Self> {
+        let (mac, guest): ([u8; 6], Option<[u8; 16]>) = (row.get(2)?, row.get(3)?);
+        let started: Option<i64> = row.get(5)?;
+        let mut outgoing = Self {
+            anonymous: guest.is_none(),
+            unplaced: if started.is_none() { Some(row.get(6)?) } else { None },
+            body: Map::new(),
+        };
+        outgoing.set("v", FORM);
+        outgoing.set("type", kind);
+        outgoing.set("id", row.get::<_, i64>(0)?);
+        outgoing.set("zone", row.get::<_, String>(1)?);
+        outgoing.set("device", device_key(secret, Mac(mac)));
+        outgoing.set("randomised", Mac(mac).is_randomised());
+        outgoing.set("guest", guest.map(|guest| GuestKey(guest).to_string()));
+        outgoing.set("boot_ms", row.get::<_, i64>(4)?);
+        outgoing.set("started", started);
+        outgoing.set("boot", row.get::<_, String>(7)?);
+        Ok(outgoing)
+    }
+
+    fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.body.insert(name.into(), value.into());
+    }
+}
+
+/// A device as HQ knows it: HMAC-SHA256 of its MAC, first 16 bytes.
+fn device_key(secret: &[u8; 32], mac: Mac) -> String {
+    // A key shorter than the block is padded with zeros (RFC 2104).
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(secret);
+    let mut hmac = Hmac::<Sha256>::new(&block.into());
+    hmac.update(&mac.0);
+    data_encoding::HEXLOWER.encode(&hmac.finalize().into_bytes()[..16])
+}
+
+fn fresh_stream() -> Result<i64, StoreError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|_| StoreError::Files(std::io::ErrorKind::Other.into()))?;
+    Ok(i64::from_le_bytes(bytes) >> 1 & i64::MAX | 1)
+}
+
+fn length(body: &str) -> i64 {
+    int(body.len() as u64)
+}

@@ -1,0 +1,211 @@
+//! What the domain is told of the time before this start.
+
+use std::time::Duration;
+
+use rusqlite::types::Type;
+use rusqlite::{Row, params};
+
+use super::StoreError;
+use super::book::{Book, int};
+use crate::domain::effect::{EndReason, Grant};
+use crate::domain::event::{SavedDevice, SavedGuest, SavedSession, SavedVisit, Snapshot};
+use crate::domain::names::{
+    BootTime, GuestKey, Mac, Mark, Now, SessionId, VisitId, WallTime, ZoneId,
+};
+use crate::domain::policy::{Identity, Limits};
+
+/// Devices beyond the newest so many are not worth the memory.
+const DEVICES: u32 = 10_000;
+
+/// Reads the snapshot; sessions and visits of zones that are gone are closed first.
+pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
+    let sessions = sessions(book, now)?;
+    let visits = visits(book)?;
+    Ok(Snapshot {
+        next_session: next(book, "SELECT coalesce(max(id), 0) + 1 FROM session")?,
+        next_visit: next(book, "SELECT coalesce(max(id), 0) + 1 FROM visit")?,
+        sessions,
+        visits,
+        guests: guests(book)?,
+        used_tokens: used_tokens(book)?,
+        devices: devices(book)?,
+    })
+}
+
+fn sessions(book: &mut Book, now: Now) -> Result<Vec<SavedSession>, StoreError> {
+    let rows = collect(
+        book,
+        "SELECT s.id, s.zone, s.mac, s.mark, s.limits, s.up, s.down, s.left_ms,
+             s.ends_boot, s.ends_ms, s.ends_ms + b.offset, s.identity, s.guest,
+             s.boot, s.started_ms
+         FROM session s LEFT JOIN boot b ON b.id = s.ends_boot
+         WHERE s.reason IS NULL ORDER BY s.id",
+        |row| {
+            let clock = (row.get(8)?, row.get(9)?, row.get(10)?);
+            let session = SessionRow {
+                grant: Grant {
+                    session: SessionId(natural(row, 0)?),
+                    zone: ZoneId(0),
+                    mac: Mac(row.get(2)?),
+                    mark: Mark(row.get(3)?),
+                    left: None,
+                    limits: limits(row, 4)?,
+                    used_up: natural(row, 5)?,
+                    used_down: natural(row, 6)?,
+                },
+                identity: identity(row)?,
+                saved_left: row.get(7)?,
+                clock,
+                boot: row.get(13)?,
+                started_ms: natural(row, 14)?,
+            };
+            Ok((row.get::<_, String>(1)?, session))
+        },
+    )?;
+    let mut kept = Vec::with_capacity(rows.len());
+    for (zone, mut row) in rows {
+        let Some(zone) = book.zone_named(&zone) else {
+            let used = (row.grant.used_up, row.grant.used_down);
+            book.session_ended(row.grant.session, EndReason::Left, used, None)?;
+            continue;
+        };
+        row.grant.zone = zone;
+        row.grant.left = row.left(book.boot.row, now);
+        kept.push(SavedSession {
+            started: (row.boot == book.boot.row).then_some(BootTime(row.started_ms)),
+            grant: row.grant,
+            identity: row.identity,
+        });
+    }
+    Ok(kept)
+}
+
+struct SessionRow {
+    grant: Grant,
+    identity: Identity,
+    saved_left: Option<i64>,
+    /// When it ends: boot row, that boot's clock, wall time if known.
+    clock: (i64, Option<i64>, Option<i64>),
+    boot: i64,
+    started_ms: u64,
+}
+
+impl SessionRow {
+    /// Time left: exact on this boot's clock, else by wall time, else what the last checkpoint had.
+    fn left(&self, this_boot: i64, now: Now) -> Option<Duration> {
+        let saved = self.saved_left?;
+        let left = match (self.clock, now.wall) {
+            ((boot, Some(ends), _), _) if boot == this_boot => ends - int(now.boot.0),
+            ((_, _, Some(ends)), Some(wall)) => (ends - wall.0).min(saved),
+            _ => saved,
+        };
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+    }
+}
+
+fn visits(book: &mut Book) -> Result<Vec<SavedVisit>, StoreError> {
+    let this_boot = book.boot.row;
+    let rows = collect(
+        book,
+        "SELECT v.id, v.zone, v.mac, p.boot, p.last_ms, p.dwell, p.carried
+         FROM presence p JOIN visit v ON v.id = p.visit ORDER BY v.id",
+        |row| {
+            let (last, dwell, carried) = (natural(row, 4)?, natural(row, 5)?, natural(row, 6)?);
+            let same_boot = row.get::<_, i64>(3)? == this_boot;
+            let first = last.saturating_sub(dwell.saturating_sub(carried));
+            let visit = SavedVisit {
+                visit: VisitId(natural(row, 0)?),
+                zone: ZoneId(0),
+                mac: Mac(row.get(2)?),
+                carried: Duration::from_millis(if same_boot { carried } else { dwell }),
+                seen: same_boot.then_some((BootTime(first), BootTime(last))),
+            };
+            Ok((row.get::<_, String>(1)?, visit, Duration::from_millis(dwell)))
+        },
+    )?;
+    let mut kept = Vec::with_capacity(rows.len());
+    for (zone, visit, dwell) in rows {
+        match book.zone_named(&zone) {
+            Some(zone) => kept.push(SavedVisit { zone, ..visit }),
+            None => book.visit_closed(visit.visit, dwell)?,
+        }
+    }
+    Ok(kept)
+}
+
+fn guests(book: &Book) -> Result<Vec<SavedGuest>, StoreError> {
+    collect(
+        book,
+        "SELECT d.mac, d.guest, coalesce(g.mask, ''), d.verified
+         FROM device d LEFT JOIN guest g ON g.key = d.guest
+         WHERE d.guest IS NOT NULL ORDER BY d.seen DESC LIMIT ?1",
+        |row| {
+            Ok(SavedGuest {
+                mac: Mac(row.get(0)?),
+                guest: GuestKey(row.get(1)?),
+                mask: row.get(2)?,
+                verified: row.get::<_, Option<i64>>(3)?.map(WallTime),
+            })
+        },
+    )
+}
+
+fn devices(book: &Book) -> Result<Vec<SavedDevice>, StoreError> {
+    let rows = collect(
+        book,
+        "SELECT mac, zone, hostname FROM device ORDER BY seen DESC LIMIT ?1",
+        |row| {
+            let device =
+                SavedDevice { mac: Mac(row.get(0)?), zone: ZoneId(0), hostname: row.get(2)? };
+            Ok((row.get::<_, String>(1)?, device))
+        },
+    )?;
+    let known = |(zone, device): (String, SavedDevice)| {
+        Some(SavedDevice { zone: book.zone_named(&zone)?, ..device })
+    };
+    Ok(rows.into_iter().filter_map(known).collect())
+}
+
+fn used_tokens(book: &Book) -> Result<Vec<([u8; 16], WallTime)>, StoreError> {
+    collect(book, "SELECT nonce, expires FROM used_token", |row| {
+        Ok((row.get(0)?, WallTime(row.get(1)?)))
+    })
+}
+
+/// All rows of a query; `?1`, where it stands, is [`DEVICES`].
+fn collect<T>(
+    book: &Book,
+    sql: &str,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = book.connection.prepare(sql)?;
+    let rows: rusqlite::Result<Vec<T>> = match statement.parameter_count() {
+        0 => statement.query_map([], read)?.collect(),
+        _ => statement.query_map(params![DEVICES], read)?.collect(),
+    };
+    rows.map_err(StoreError::Sql)
+}
+
+fn next(book: &Book, sql: &str) -> Result<u64, StoreError> {
+    Ok(book.connection.query_row(sql, [], |row| natural(row, 0))?)
+}
+
+fn natural(row: &Row<'_>, place: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(place)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(place, number))
+}
+
+fn limits(row: &Row<'_>, place: usize) -> rusqlite::Result<Limits> {
+    let text: String = row.get(place)?;
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(place, Type::Text, Box::new(error))
+    })
+}
+
+fn identity(row: &Row<'_>) -> rusqlite::Result<Identity> {
+    Ok(match (row.get::<_, String>(11)?.as_str(), row.get(12)?) {
+        ("guest", Some(key)) => Identity::Guest(GuestKey(key)),
+        ("trusted", _) => Identity::Trusted,
+        _ => Identity::Staff,
+    })
+}

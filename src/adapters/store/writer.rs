@@ -1,0 +1,380 @@
+//! The one thread that writes: it gathers records into groups, makes each group durable in the
+//! journal, carries it into the database, and settles the database now and then.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use super::book::{Book, meta, millis};
+use super::journal::{Entry, Group, Header, Journal};
+use super::outbox::Batch;
+use super::{StoreError, schema};
+use crate::adapters::inbox::Inbox;
+use crate::clock;
+use crate::domain::effect::Record;
+use crate::domain::event::Event;
+use crate::domain::names::BootTime;
+
+/// Entries of a group at most.
+const GROUP: usize = 200;
+/// Entries that may wait for the disk to take them.
+const BACKLOG: usize = 10_000;
+/// The database is settled after this long, or this many bytes of journal.
+const SETTLE_AFTER: Duration = Duration::from_secs(600);
+const SETTLE_BYTES: u64 = 1 << 20;
+/// Between two tries while the disk refuses.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    Write(Entry),
+    /// Make everything before this durable.
+    Flush(SyncSender<Result<(), StoreError>>),
+    /// Make everything before this visible to readers.
+    Publish(SyncSender<Result<(), StoreError>>),
+    /// Cut the next batch for HQ.
+    NextBatch(u32, SyncSender<Result<Option<Batch>, StoreError>>),
+    /// When was the last completed run to HQ?
+    LastSync(SyncSender<Result<Option<i64>, StoreError>>),
+    /// Settle and stop.
+    Close,
+}
+
+/// What the writer counts, for `status`.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) groups: AtomicU32,
+    pub(super) settled: AtomicU32,
+    pub(super) failures: AtomicU32,
+    pub(super) lost: AtomicU32,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    journal: Journal,
+    header: Header,
+    book: Book,
+    /// The database is behind the journal, and has to be brought up to it.
+    behind: bool,
+    pending: VecDeque<Entry>,
+    /// A record whose writer awaits an answer is pending.
+    urgent: bool,
+    commit_every: Duration,
+    commit_at: Option<BootTime>,
+    settle_at: Option<BootTime>,
+    /// While the disk refuses: until when it is left alone, and how often it has refused.
+    resting_until: Option<BootTime>,
+    refusals: u32,
+    inbox: Inbox,
+    counters: Arc<Counters>,
+}
+
+impl Writer {
+    /// Takes in what an earlier run left in the journal, and begins a new one.
+    pub(super) fn new(
+        path: PathBuf,
+        mut book: Book,
+        (boot, zones): (String, Vec<String>),
+        commit_every: Duration,
+        inbox: Inbox,
+        counters: Arc<Counters>,
+    ) -> Result<Self, StoreError> {
+        let journal = Journal::open(&path.with_extension("journal")).map_err(StoreError::Files)?;
+        let replayed = replay(&journal, &mut book)?;
+        let header = Header { generation: replayed.unwrap_or(book.generation), boot, zones };
+        let mut writer = Self {
+            path,
+            journal,
+            header,
+            book,
+            behind: false,
+            pending: VecDeque::new(),
+            urgent: false,
+            commit_every,
+            commit_at: None,
+            settle_at: None,
+            resting_until: None,
+            refusals: 0,
+            inbox,
+            counters,
+        };
+        writer.book.enter(&writer.header)?;
+        Ok(writer)
+    }
+
+    /// The book of this run, to read the snapshot from; settle it afterwards.
+    pub(super) fn book(&mut self) -> &mut Book {
+        &mut self.book
+    }
+
+    /// Settles the database and begins the next journal.
+    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+        self.book.settle(self.header.generation)?;
+        self.settle_at = None;
+        self.counters.settled.fetch_add(1, Ordering::Relaxed);
+        self.header.generation += 1;
+        self.journal.begin(&self.header).map_err(StoreError::Files)
+    }
+
+    /// Works until told to close, or until every handle is gone.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            match self.wait(jobs) {
+                Ok(Job::Write(entry)) => {
+                    self.push(entry);
+                    // What else waits joins the group before the disk is asked.
+                    while self.pending.len() < GROUP {
+                        match jobs.try_recv() {
+                            Ok(Job::Write(entry)) => self.push(entry),
+                            Ok(job) => {
+                                if self.answer(job) {
+                                    return;
+                                }
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Ok(job) => {
+                    if self.answer(job) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.answer(Job::Close);
+                    return;
+                }
+            }
+            self.do_what_is_due();
+        }
+    }
+
+    fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        let due = self
+            .resting_until
+            .or_else(|| self.commit_at.into_iter().chain(self.settle_at).min());
+        match due {
+            Some(at) => jobs.recv_timeout(at - clock::boot()),
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.pending.len() >= BACKLOG {
+            self.counters.lost.fetch_add(1, Ordering::Relaxed);
+            if let Some(Entry::Record(Record::SessionStarted { grant, .. })) =
+                self.pending.pop_front()
+            {
+                self.inbox.tell(Event::StoreFailed(grant.session));
+            }
+        }
+        self.urgent |= matches!(entry, Entry::Record(Record::SessionStarted { .. }));
+        self.pending.push_back(entry);
+        if self.commit_at.is_none() {
+            self.commit_at = Some(clock::boot() + self.commit_every);
+        }
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = clock::boot();
+        self.resting_until = self.resting_until.filter(|at| now < *at);
+        let resting = self.resting_until.is_some();
+        let group_due = self.pending.len() >= GROUP || self.commit_at.is_some_and(|at| at <= now);
+        // A guest waits for an answer, so an urgent group is tried even while the disk refuses.
+        if self.urgent || (group_due && !resting) {
+            let _ = self.commit();
+        }
+        if self.behind && !resting {
+            let _ = self.catch_up();
+        }
+        let settle_due = self.settle_at.is_some_and(|at| at <= now)
+            || self.journal.length() > SETTLE_BYTES && self.book.is_unsettled();
+        if settle_due && !resting && !self.behind {
+            let _ = self.publish();
+        }
+    }
+
+    /// True if that was the last job.
+    fn answer(&mut self, job: Job) -> bool {
+        match job {
+            Job::Write(entry) => self.push(entry),
+            Job::Flush(reply) => drop(reply.send(self.commit())),
+            Job::Publish(reply) => {
+                let done = self.commit().and_then(|()| self.publish());
+                drop(reply.send(done));
+            }
+            Job::NextBatch(most, reply) => drop(reply.send(self.next_batch(most))),
+            Job::LastSync(reply) => {
+                drop(reply.send(meta(&self.book.connection, "synced")));
+            }
+            Job::Close => {
+                if let Err(error) = self.commit().and_then(|()| self.publish()) {
+                    tracing::error!(%error, lost = self.pending.len(), "closing without the disk");
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Makes what is pending durable, and answers those who wait for it.
+    fn commit(&mut self) -> Result<(), StoreError> {
+        while !self.pending.is_empty() {
+            let entries: Vec<Entry> =
+                self.pending.iter().take(GROUP).cloned().collect();
+            let group = Group { at: clock::boot(), entries };
+            if let Err(error) = self.journal.append(&group) {
+                self.fail_sessions();
+                let error = StoreError::Files(error);
+                self.rest(&error);
+                return Err(error);
+            }
+            self.pending.drain(..group.entries.len());
+            self.counters.groups.fetch_add(1, Ordering::Relaxed);
+            self.take(&group);
+            for entry in &group.entries {
+                if let Entry::Record(Record::SessionStarted { grant, .. }) = entry {
+                    self.inbox.tell(Event::Stored(grant.session));
+                }
+            }
+        }
+        self.urgent = false;
+        self.commit_at = None;
+        if !self.behind {
+            self.refusals = 0;
+        }
+        Ok(())
+    }
+
+    /// Carries a durable group into the database, or notes that this is still to be done.
+    fn take(&mut self, group: &Group) {
+        if self.settle_at.is_none() {
+            self.settle_at = Some(clock::boot() + SETTLE_AFTER);
+        }
+        if self.behind {
+            return;
+        }
+        if let Err(error) = self.book.take(group) {
+            self.behind = true;
+            self.rest(&error);
+            self.mend(&error);
+        }
+    }
+
+    /// Settles what was carried in.
+    fn publish(&mut self) -> Result<(), StoreError> {
+        if self.behind {
+            self.catch_up()?;
+        }
+        if !self.book.is_unsettled() {
+            return Ok(());
+        }
+        let settled = self.settle();
+        if let Err(error) = &settled {
+            self.behind = true;
+            self.rest(error);
+            self.mend(error);
+        }
+        settled
+    }
+
+    /// Starts the database's open transaction over, from the journal.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let caught_up = self.book.give_up().and_then(|()| {
+            if replay(&self.journal, &mut self.book)?.is_none() {
+                self.journal.begin(&self.header).map_err(StoreError::Files)?;
+                self.book.enter(&self.header)?;
+            }
+            Ok(())
+        });
+        match &caught_up {
+            Ok(()) => {
+                self.behind = false;
+                self.refusals = 0;
+                self.resting_until = None;
+            }
+            Err(error) => {
+                self.rest(error);
+                self.mend(error);
+            }
+        }
+        caught_up
+    }
+
+    /// A damaged database is replaced by a new one; the journal's part is carried in again.
+    fn mend(&mut self, error: &StoreError) {
+        if !matches!(error, StoreError::Sql(error) if schema::is_damage(error)) {
+            return;
+        }
+        match self.book.replace(&self.path) {
+            // The journal must not look taken to the new database.
+            Ok(()) => self.book.generation = self.header.generation - 1,
+            Err(error) => tracing::error!(%error, "no new database could be begun"),
+        }
+    }
+
+    fn next_batch(&mut self, most: u32) -> Result<Option<Batch>, StoreError> {
+        self.commit()?;
+        if self.behind {
+            self.catch_up()?;
+        }
+        let batch = self.book.outbox.next(&self.book.connection, most)?;
+        if let Some(batch) = &batch
+            && batch.last > self.book.outbox.cut
+        {
+            self.push(Entry::Cut(batch.last));
+            self.commit()?;
+        }
+        Ok(batch)
+    }
+
+    fn fail_sessions(&mut self) {
+        let inbox = &self.inbox;
+        self.pending.retain(|entry| match entry {
+            Entry::Record(Record::SessionStarted { grant, .. }) => {
+                inbox.tell(Event::StoreFailed(grant.session));
+                false
+            }
+            _ => true,
+        });
+        self.urgent = false;
+        if self.pending.is_empty() {
+            self.commit_at = None;
+        }
+    }
+
+    /// Waits longer after every failure in a row.
+    fn rest(&mut self, error: &StoreError) {
+        self.counters.failures.fetch_add(1, Ordering::Relaxed);
+        let wait = (RETRY.0 * 2u32.pow(self.refusals.min(6))).min(RETRY.1);
+        self.refusals = self.refusals.saturating_add(1);
+        self.resting_until = Some(clock::boot() + wait);
+        let (pending, wait_ms) = (self.pending.len(), millis(wait));
+        tracing::error!(%error, pending, wait_ms, "the disk does not take the record");
+    }
+}
+
+/// Carries a journal into the book, and says which. `None` if there was none, or it was in there
+/// already.
+fn replay(journal: &Journal, book: &mut Book) -> Result<Option<u64>, StoreError> {
+    let Some((header, mut groups)) = journal.read().map_err(StoreError::Files)? else {
+        return Ok(None);
+    };
+    if header.generation <= book.generation {
+        return Ok(None);
+    }
+    book.enter(&header)?;
+    while let Some(group) = groups.next().map_err(StoreError::Files)? {
+        book.take(&group)?;
+    }
+    if groups.remains() > 0 {
+        tracing::warn!(bytes = groups.remains(), "the journal's end was cut off and is left out");
+    }
+    Ok(Some(header.generation))
+}

@@ -1,0 +1,165 @@
+//! The thread that runs nightly, or when it is told to.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::sync::oneshot;
+
+use super::{Settings, Summary, SyncError, run, schedule};
+use crate::adapters::store::Store;
+use crate::clock::Clock;
+use crate::config::TimeOfDay;
+use crate::domain::names::WallTime;
+
+/// The clock is looked at this often, as it may jump.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// When the nightly run is.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Time of day.
+    pub at: TimeOfDay,
+    /// Spread over this long, by store id.
+    pub jitter: Duration,
+    /// The store's time zone.
+    pub tz: TimeZone,
+}
+
+/// A handle to the thread; it stops when the handle is dropped.
+#[derive(Debug)]
+pub struct Nightly {
+    orders: SyncSender<Order>,
+    stop: Arc<Stop>,
+}
+
+type Order = oneshot::Sender<Result<Summary, SyncError>>;
+
+impl Nightly {
+    /// Starts the thread. It runs every night, and soon after the start if the last night's run
+    /// was missed; both only while the wall clock is trusted.
+    pub fn start(
+        store: Store,
+        settings: Settings,
+        schedule: Schedule,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        let (orders, receiver) = sync_channel(1);
+        let stop = Arc::<Stop>::default();
+        let worker = Worker { store, settings, schedule, clock, stop: Arc::clone(&stop) };
+        std::thread::Builder::new()
+            .name("sync".into())
+            .stack_size(512 << 10)
+            .spawn(move || worker.work(&receiver))?;
+        Ok(Self { orders, stop })
+    }
+
+    /// Runs now. [`SyncError::Stopped`] if one more run is waiting already.
+    pub async fn now(&self) -> Result<Summary, SyncError> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.try_send(reply).map_err(|_| SyncError::Stopped)?;
+        answer.await.unwrap_or(Err(SyncError::Stopped))
+    }
+}
+
+impl Drop for Nightly {
+    /// Ends the pauses of a run; the thread itself is not waited for.
+    fn drop(&mut self) {
+        self.stop.set();
+    }
+}
+
+struct Worker {
+    store: Store,
+    settings: Settings,
+    schedule: Schedule,
+    clock: Clock,
+    stop: Arc<Stop>,
+}
+
+impl Worker {
+    fn work(self, orders: &Receiver<Order>) {
+        let mut due = None;
+        let mut first = true;
+        loop {
+            let now = self.clock.now().wall;
+            if let Some(now) = now {
+                if due.is_some_and(|due| due <= now) {
+                    // It has said what there is to say.
+                    let _ = self.run_and_say();
+                    due = None;
+                }
+                // A plan far ahead was made before the clock was set back.
+                due = due.filter(|due| *due - now < Duration::from_secs(3 * 86_400));
+                if due.is_none() {
+                    due = self.plan(now, first);
+                    first = false;
+                }
+            }
+            let left = now.zip(due).map_or(LOOK, |(now, due)| due - now);
+            match orders.recv_timeout(left.min(LOOK)) {
+                // Nobody may be left to hear it.
+                Ok(reply) => drop(reply.send(self.run_and_say())),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// The next run. The first plan makes up for a missed night: many stores cut their power then.
+    fn plan(&self, now: WallTime, first: bool) -> Option<WallTime> {
+        let Schedule { at, jitter, tz } = &self.schedule;
+        let id = &self.settings.store_id;
+        let next = |now| schedule::next_run(now, *at, *jitter, id, tz);
+        let missed = match self.store.last_sync() {
+            Ok(Some(last)) => next(last).is_ok_and(|due| due <= now),
+            Ok(None) => false,
+            Err(_) => return None,
+        };
+        if first && missed {
+            return Some(now + schedule::share(*jitter, id).min(Duration::from_secs(600)));
+        }
+        match next(now) {
+            Ok(due) => Some(due),
+            Err(error) => {
+                tracing::error!(%error, "the nightly run cannot be planned");
+                None
+            }
+        }
+    }
+
+    fn run_and_say(&self) -> Result<Summary, SyncError> {
+        let result = run(&self.store, &self.settings, &mut |pause| self.stop.wait(pause));
+        match &result {
+            Ok(Summary { batches, rows, watermark }) => {
+                tracing::info!(batches, rows, watermark, "HQ has the whole record");
+                if let Some(now) = self.clock.now().wall {
+                    self.store.synced(now)?;
+                }
+            }
+            Err(error) => tracing::error!(%error, "the run to HQ ended early"),
+        }
+        result
+    }
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    fn set(&self) {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps; false if stopped before the end.
+    fn wait(&self, pause: Duration) -> bool {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(stopped, pause, |stopped| !*stopped);
+        !*waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
