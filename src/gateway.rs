@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::adapters::firewall;
-use crate::adapters::inbox::{Envelope, Inbox};
+use crate::adapters::inbox::Envelope;
 use crate::adapters::neighbours::Neighbours;
 use crate::adapters::sms::SmsHandle;
 use crate::adapters::store::Store;
@@ -21,6 +21,8 @@ use crate::domain::names::RequestId;
 
 /// How often an untrusted wall clock is looked at again.
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// How long a stop waits for messages that are being sent.
+const SMS_WITHIN: Duration = Duration::from_secs(3);
 /// Envelopes taken at a time, so that a deadline is never far behind a flood.
 const AT_ONCE: usize = 64;
 
@@ -128,9 +130,9 @@ impl Gateway {
             Effect::Firewall(effect) => {
                 self.hands.firewall.submit(effect).err().and_then(|effect| self.refused(effect))
             }
-            Effect::Store(record) => self.hands.store.submit(record).err().and_then(unwritten),
+            Effect::Store(record) => self.store(record),
             Effect::Sms(message) => match &self.hands.sms {
-                Some(sms) => sms.submit(message).err().map(unsent),
+                Some(sms) => sms.send(message),
                 None => Some(unsent(message)),
             },
             Effect::Reply { request, answer } => {
@@ -143,6 +145,17 @@ impl Gateway {
                 None
             }
         }
+    }
+
+    fn store(&self, record: Record) -> Option<Event> {
+        let answered = match &record {
+            Record::SessionStarted { grant, .. } => Some(grant.session),
+            _ => None,
+        };
+        self.hands.store.submit(record).err().and_then(|full| {
+            error!(%full, "a record is lost");
+            answered.map(Event::StoreFailed)
+        })
     }
 
     fn refused(&mut self, effect: Firewall) -> Option<Event> {
@@ -173,7 +186,10 @@ impl Gateway {
         {
             info!("the wall clock is trusted");
             self.clock_trusted = true;
-            self.hands.store.clock_trusted(now.boot, wall);
+            let offset = wall.0.saturating_sub_unsigned(now.boot.0);
+            if self.hands.store.clock_trusted(offset).is_err() {
+                self.clock_trusted = false;
+            }
         }
     }
 
@@ -185,23 +201,18 @@ impl Gateway {
         self.handle(Event::Stopping);
         let Hands { firewall, store, sms, .. } = self.hands;
         let closing = tokio::task::spawn_blocking(move || {
-            drop(sms);
+            if let Some(sms) = sms
+                && !sms.stop(SMS_WITHIN)
+            {
+                warn!("messages were still under way");
+            }
             firewall.stop(on_stop);
-            store.close()
+            store.close();
         });
         match closing.await {
-            Ok(Ok(())) => info!("stopped"),
-            Ok(Err(problem)) => error!(%problem, "closing the database"),
+            Ok(()) => info!("stopped"),
             Err(problem) => error!(%problem, "stopping"),
         }
-    }
-}
-
-fn unwritten(record: Record) -> Option<Event> {
-    warn!("the database's queue is full");
-    match record {
-        Record::SessionStarted { grant, .. } => Some(Event::StoreFailed(grant.session)),
-        _ => None,
     }
 }
 

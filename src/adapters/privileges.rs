@@ -1,0 +1,93 @@
+//! Root is given up before the first thread starts: capabilities belong to threads, and what is
+//! dropped here none of them ever has.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl;
+use nix::unistd::{User, chown, geteuid, setgid, setgroups, setuid};
+
+/// What the daemon does with the network: tables, packet sockets, ports below 1024.
+const KEPT: [Capability; 3] =
+    [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE];
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeError {
+    /// A capability that we need is not ours.
+    #[error("the capability {0} is missing: start maitred as root, or with it")]
+    Missing(Capability),
+    /// `store.user` is not a user of this system.
+    #[error("store.user: there is no user {0:?}")]
+    NoUser(String),
+    /// A folder could not be given to the user.
+    #[error("cannot give {path} to the user: {source}", path = path.display())]
+    Folder {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused.
+    #[error("cannot give up privileges: {0}")]
+    Kernel(String),
+}
+
+/// Becomes `user`, if one is named, with `folders` its own; keeps three capabilities and lets no
+/// program gain more.
+pub fn give_up(user: Option<&str>, folders: &[&Path]) -> Result<(), PrivilegeError> {
+    let held = caps::read(None, CapSet::Permitted).map_err(kernel)?;
+    if let Some(missing) = KEPT.into_iter().find(|capability| !held.contains(capability)) {
+        return Err(PrivilegeError::Missing(missing));
+    }
+    if let Some(name) = user.filter(|_| geteuid().is_root()) {
+        become_user(name, folders)?;
+    }
+    let kept = CapsHashSet::from(KEPT);
+    for dropped in caps::read(None, CapSet::Bounding).map_err(kernel)?.difference(&kept) {
+        // Without CAP_SETPCAP the bounding set stays; no_new_privs closes that door as well.
+        if caps::drop(None, CapSet::Bounding, *dropped).is_err() {
+            break;
+        }
+    }
+    caps::clear(None, CapSet::Inheritable).map_err(kernel)?;
+    caps::set(None, CapSet::Permitted, &kept)
+        .or_else(|_| caps::set(None, CapSet::Effective, &kept))
+        .map_err(kernel)?;
+    caps::set(None, CapSet::Effective, &kept).map_err(kernel)?;
+    prctl::set_no_new_privs().map_err(kernel)
+}
+
+fn become_user(name: &str, folders: &[&Path]) -> Result<(), PrivilegeError> {
+    let user = User::from_name(name).ok().flatten();
+    let user = user.ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))?;
+    for path in folders {
+        let given = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .and_then(|()| give(path, &user));
+        given.map_err(|source| PrivilegeError::Folder { path: (*path).to_owned(), source })?;
+    }
+    prctl::set_keepcaps(true).map_err(kernel)?;
+    setgroups(&[]).and_then(|()| setgid(user.gid)).and_then(|()| setuid(user.uid)).map_err(kernel)
+}
+
+/// The folder and the files right in it, which an earlier run may have made as root.
+fn give(folder: &Path, user: &User) -> io::Result<()> {
+    chown(folder, Some(user.uid), Some(user.gid))?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            chown(&entry.path(), Some(user.uid), Some(user.gid))?;
+        }
+    }
+    Ok(())
+}
+
+fn kernel(error: impl ToString) -> PrivilegeError {
+    PrivilegeError::Kernel(error.to_string())
+}
