@@ -30,7 +30,7 @@ pub(super) struct Device {
     pub(super) hostname: Option<Box<str>>,
     /// Most recently used last.
     pub(super) addresses: Vec<IpAddr>,
-    /// Last evidence.
+    /// Last evidence, or the end of its last session.
     pub(super) last: BootTime,
     /// First evidence that no visit holds yet.
     pub(super) waiting: Option<BootTime>,

@@ -162,7 +162,7 @@ mod tests {
     fn identities_do_not_meet() {
         let secrets = Secrets { guest_key: [1; 32] };
         let phone = Phone::parse("13800138000", "86").unwrap();
-        let near = Phone::parse("13800139999", "86").unwrap();
+        let near = Phone::parse("13800149999", "86").unwrap();
         assert_ne!(secrets.phone_guest(&phone), secrets.openid_guest("8613800138000"));
         assert_ne!(secrets.phone_guest(&phone), secrets.prefix(&phone));
         assert_ne!(secrets.prefix(&phone), secrets.prefix(&near));

@@ -92,7 +92,7 @@ impl Domain {
             secrets,
             rng: StdRng::from_seed(seed),
             devices: Devices::default(),
-            sessions: Sessions { next: 1, ..Sessions::default() },
+            sessions: Sessions::new(),
             clients: BTreeMap::new(),
             guests: Guests::default(),
             throttle: Throttle::new(),
