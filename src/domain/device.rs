@@ -59,6 +59,8 @@ impl Device {
         if self.addresses.len() == ADDRESSES {
             self.addresses.remove(0);
         }
+        // Exactly: thousands of devices have one or two.
+        self.addresses.reserve_exact(1);
         self.addresses.push(address);
     }
 
