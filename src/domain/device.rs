@@ -30,7 +30,7 @@ pub(super) struct Device {
     pub(super) hostname: Option<Box<str>>,
     /// Most recently used last.
     pub(super) addresses: Vec<IpAddr>,
-    /// Last evidence.
+    /// Last evidence, or the end of its last session.
     pub(super) last: BootTime,
     /// First evidence that no visit holds yet.
     pub(super) waiting: Option<BootTime>,
@@ -59,6 +59,8 @@ impl Device {
         if self.addresses.len() == ADDRESSES {
             self.addresses.remove(0);
         }
+        // Exactly: thousands of devices have one or two.
+        self.addresses.reserve_exact(1);
         self.addresses.push(address);
     }
 

@@ -9,7 +9,6 @@ use sha2::Sha256;
 
 use super::event::SavedGuest;
 use super::names::{BootTime, GuestKey, Mac, Now, Phone, WallTime};
-use super::queue::Queue;
 
 /// Guests remembered at once; the one who verified longest ago is forgotten first.
 pub(super) const CAPACITY: usize = 20_000;
@@ -67,6 +66,17 @@ pub(super) struct Known {
     proved: Proved,
 }
 
+impl Known {
+    /// Orders by proof, oldest first: those of earlier boots before those of this one.
+    const fn age_rank(&self) -> (u8, i64) {
+        match self.proved {
+            Proved::Void => (0, 0),
+            Proved::Wall(at) => (1, at.0),
+            Proved::Boot(at) => (2, at.0.cast_signed()),
+        }
+    }
+}
+
 /// When a guest last proved an identity.
 #[derive(Clone, Copy, Debug)]
 enum Proved {
@@ -80,7 +90,6 @@ enum Proved {
 #[derive(Debug, Default)]
 pub(super) struct Guests {
     known: BTreeMap<Mac, Known>,
-    ages: Queue<Mac>,
 }
 
 impl Guests {
@@ -91,14 +100,14 @@ impl Guests {
 
     /// A guest proved an identity on a device.
     pub(super) fn prove(&mut self, mac: Mac, guest: GuestKey, mask: &str, at: BootTime) {
-        self.insert(mac, Known { guest, mask: mask.into(), proved: Proved::Boot(at) }, at);
+        self.insert(mac, Known { guest, mask: mask.into(), proved: Proved::Boot(at) });
     }
 
     /// Reads a guest back.
     pub(super) fn restore(&mut self, saved: SavedGuest) {
         let proved = saved.verified.map_or(Proved::Void, Proved::Wall);
         let known = Known { guest: saved.guest, mask: saved.mask.into(), proved };
-        self.insert(saved.mac, known, BootTime(0));
+        self.insert(saved.mac, known);
     }
 
     /// The guest who proved an identity on this device within `remember_for`.
@@ -120,15 +129,14 @@ impl Guests {
         }
     }
 
-    fn insert(&mut self, mac: Mac, known: Known, at: BootTime) {
+    fn insert(&mut self, mac: Mac, known: Known) {
         if self.known.len() >= CAPACITY
             && !self.known.contains_key(&mac)
-            && let Some((_, oldest)) = self.ages.first()
+            // A walk over all, but only at a new proof, and those cost a message each.
+            && let Some((&oldest, _)) = self.known.iter().min_by_key(|(_, known)| known.age_rank())
         {
-            self.ages.set(oldest, None);
             self.known.remove(&oldest);
         }
-        self.ages.set(mac, Some(at));
         self.known.insert(mac, known);
     }
 }
@@ -162,7 +170,7 @@ mod tests {
     fn identities_do_not_meet() {
         let secrets = Secrets { guest_key: [1; 32] };
         let phone = Phone::parse("13800138000", "86").unwrap();
-        let near = Phone::parse("13800139999", "86").unwrap();
+        let near = Phone::parse("13800149999", "86").unwrap();
         assert_ne!(secrets.phone_guest(&phone), secrets.openid_guest("8613800138000"));
         assert_ne!(secrets.phone_guest(&phone), secrets.prefix(&phone));
         assert_ne!(secrets.prefix(&phone), secrets.prefix(&near));
@@ -195,7 +203,6 @@ mod tests {
             guests.prove(Mac([6, 0, a, b, c, d]), GuestKey([1; 16]), "", BootTime(9000));
         }
         assert_eq!(guests.known.len(), CAPACITY);
-        assert_eq!(guests.ages.len(), CAPACITY);
         assert!(guests.get(mac).is_none());
     }
 }

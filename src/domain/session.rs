@@ -46,6 +46,7 @@ pub(super) enum Waiter {
 }
 
 /// What a session is to be.
+#[derive(Clone, Copy)]
 pub(super) struct Opening {
     pub(super) identity: Identity,
     pub(super) method: Method,
@@ -115,6 +116,11 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// None yet; numbers count from 1.
+    pub(super) fn new() -> Self {
+        Self { next: 1, ..Self::default() }
+    }
+
     pub(super) fn insert(&mut self, session: Session) {
         self.marks.insert(session.grant.mark);
         self.live.insert(session.grant.session, Box::new(session));
@@ -296,6 +302,8 @@ impl Domain {
         }
         if let Some(device) = self.devices.get_mut(key) {
             device.session = None;
+            // Remembered for a while from here, so that the guest can read why.
+            device.last = now.boot;
             device.ended = (reason != EndReason::Failed).then_some(reason);
         }
         self.devices.refile(key);

@@ -7,7 +7,7 @@ use super::names::{BootTime, GuestKey, VisitId};
 use super::policy::VisitPolicy;
 
 /// A stay goes to disk this often while it lasts, so that a power cut costs little dwell.
-const CHECKPOINT: Duration = Duration::from_secs(120);
+const CHECKPOINT: Duration = Duration::from_mins(2);
 
 /// A stay that is not over, or not known to be.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ mod tests {
     use crate::domain::names::{Mac, ZoneId};
 
     const POLICY: VisitPolicy =
-        VisitPolicy { leave_after: Duration::from_secs(300), merge_gap: Duration::from_secs(900) };
+        VisitPolicy { leave_after: Duration::from_mins(5), merge_gap: Duration::from_mins(15) };
 
     fn at(seconds: u64) -> BootTime {
         BootTime(seconds * 1000)
@@ -146,7 +146,7 @@ mod tests {
         assert!(visit.present(&POLICY, at(359)) && !visit.present(&POLICY, at(360)));
         assert_eq!(visit.silence(&POLICY, at(959)), Silence::Wait);
         assert_eq!(visit.silence(&POLICY, at(960)), Silence::Over);
-        assert_eq!((visit.dwell(), visit.last()), (Duration::from_secs(60), at(60)));
+        assert_eq!((visit.dwell(), visit.last()), (Duration::from_mins(1), at(60)));
     }
 
     #[test]

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_device_waits_between_messages_unless_none_was_sent() {
         let (mut throttle, policy) = (Throttle::new(), policy());
-        let mut ask = |throttle: &mut Throttle, n, now| {
+        let ask = |throttle: &mut Throttle, n, now| {
             throttle.message(device(1), number(n), number(99), &policy, at(now))
         };
         assert_eq!(ask(&mut throttle, 1, 0), Ok(()));

@@ -1,0 +1,9 @@
+//! The domain from outside: stories, starts, and properties over random events and time.
+
+// Clippy lets only functions marked as tests unwrap; the helpers here are tests too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod house;
+mod properties;
+mod restart;
+mod stories;
