@@ -54,8 +54,8 @@ pub fn agent(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<Age
 }
 
 fn read_roots(path: &Path) -> Result<Vec<Certificate<'static>>, ClientError> {
-    let pem = std::fs::read(path)
-        .map_err(|error| ClientError::Roots { path: path.to_owned(), error })?;
+    let pem =
+        std::fs::read(path).map_err(|error| ClientError::Roots { path: path.to_owned(), error })?;
     let roots: Vec<_> = parse_pem(&pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),

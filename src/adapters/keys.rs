@@ -62,9 +62,8 @@ fn read(file: &File) -> Result<Keys, KeysError> {
     }
     let text: Text =
         toml::from_str(&io::read_to_string(file)?).map_err(|_| KeysError::Malformed)?;
-    let key = |text: &str| -> Option<[u8; 32]> {
-        HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
-    };
+    let key =
+        |text: &str| -> Option<[u8; 32]> { HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok() };
     match (key(&text.guest_key), key(&text.device_key)) {
         (Some(guest), Some(device)) => Ok(Keys { guest, device }),
         _ => Err(KeysError::Malformed),

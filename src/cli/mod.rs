@@ -9,6 +9,7 @@ mod password;
 mod print;
 mod revoke;
 mod run;
+mod services;
 mod stats;
 mod status;
 mod sync;

@@ -1,9 +1,245 @@
 //! `maitred run`: be the gateway.
+//!
+//! The order is the point: privileges go before the first thread starts, the table stands before
+//! anything else is opened, and every port is bound before the first guest is answered.
 
-use anyhow::bail;
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::services::{self, Counters};
+use crate::adapters::capture::Captures;
+use crate::adapters::control::{self, Lock};
+use crate::adapters::http::catalogue::Catalogues;
+use crate::adapters::http::{self, PortalAddress, intercept, portal, staff};
+use crate::adapters::inbox::Inbox;
+use crate::adapters::neighbours::{self, Neighbours};
+use crate::adapters::store::{self, Store};
+use crate::adapters::{firewall, keys, privileges, sms};
+use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::domain::names::ZoneId;
+use crate::domain::{Domain, Secrets};
+use crate::gateway::{Gateway, Hands};
 
-pub(super) fn run(_config: &Config) -> anyhow::Result<()> {
-    bail!("the gateway's loop is not built yet")
+/// Connections in flight are answered within this; the pages' own limit is shorter.
+const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+/// Threads for what blocks: database reads, password checks.
+const BLOCKING_THREADS: usize = 4;
+const STACK: usize = 512 << 10;
+
+pub(super) fn run(config: &Config) -> anyhow::Result<()> {
+    say_to_stderr();
+    privileges::give_up(
+        config.store.user.as_deref(),
+        &[&config.store.state_dir, &config.store.run_dir],
+    )?;
+    let lock = Lock::take(&config.store.run_dir)?;
+    raise_descriptors();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(STACK)
+        .build()
+        .context("starting the runtime")?
+        .block_on(serve(config, &lock))
+}
+
+async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
+    let clock = Clock::new(config.store.clock);
+    let (inbox, outlet) = Inbox::new();
+    let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
+    let (table, found) = firewall::open(firewall::Plan::from_config(config), inbox.clone())?;
+    let (keys, made) = keys::load_or_make(&config.store.state_dir)?;
+    let (store, snapshot) = open_store(config, &keys, clock, inbox.clone())?;
+    if made && !snapshot.guests.is_empty() {
+        warn!("the keys are new and the database is not: every guest counts as new");
+    }
+    let secrets = Secrets { guest_key: keys.guest };
+    let mut domain = Domain::new(config.policy(), secrets, keys::random()?);
+    let live = match found {
+        firewall::Found::Ours(live) => Some(live),
+        firewall::Found::Nothing => None,
+    };
+    let first = domain.restore(snapshot, live, clock.now());
+
+    let texts = Arc::new(Catalogues::load()?);
+    let words = Arc::clone(&texts);
+    let sms = sms::start(config, &inbox, move |language, store, code, minutes| {
+        words.sms_text(language, store, code, minutes)
+    })?;
+    let (closing, closed) = watch::channel(false);
+    let (links, known) = watch::channel(neighbours::Links::new());
+    let zones = (0..).map(ZoneId).zip(interfaces.clone());
+    let captures = Captures::new(zones, inbox.clone());
+    let hands = Hands {
+        firewall: table,
+        store: store.clone(),
+        sms,
+        neighbours: Neighbours::new(interfaces.clone(), known)?,
+    };
+    let gateway = Gateway::new(domain, clock, outlet, hands, first);
+
+    let counters = Arc::<Counters>::default();
+    let mut pages = open_pages(config, clock, &inbox, &store, &texts, &counters, &closed)?;
+    pages.spawn(control::serve(
+        control::bind(lock)?,
+        inbox.clone(),
+        services::control(config, clock, &store, &counters)?,
+        until(closed.clone()),
+    ));
+    tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
+    let (stop, stopped) = watch::channel(false);
+    let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
+    info!(version = env!("CARGO_PKG_VERSION"), store = config.store.id, "open");
+    gateway.run(stopped, config.firewall.on_stop).await;
+    ending.await.context("stopping")?
+}
+
+fn open_store(
+    config: &Config,
+    keys: &keys::Keys,
+    clock: Clock,
+    inbox: Inbox,
+) -> anyhow::Result<(Store, crate::domain::event::Snapshot)> {
+    let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
+    let settings = store::Settings {
+        path: &config.store.state_dir.join("maitred.db"),
+        boot_id: &clock::boot_id().context("reading this boot's id")?,
+        zones: &zones,
+        device_secret: keys.device,
+        commit_every: config.store.commit_every.0,
+        outbox: store::Cap::default(),
+    };
+    Ok(Store::open(&settings, clock.now(), inbox)?)
+}
+
+type Pages = JoinSet<()>;
+
+/// Binds every port, then serves: the redirect and the portal in each zone, the staff page.
+fn open_pages(
+    config: &Config,
+    clock: Clock,
+    inbox: &Inbox,
+    store: &Store,
+    texts: &Arc<Catalogues>,
+    counters: &Counters,
+    closed: &watch::Receiver<bool>,
+) -> anyhow::Result<Pages> {
+    let address = PortalAddress { name: config.portal.name.clone(), port: config.portal.port };
+    let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?;
+    let asked = http::bind_zones(&config.zone, config.portal.port)?;
+    let office = config.staff.as_ref().map(|staff| http::bind_staff(staff.listen)).transpose()?;
+    let site = portal::Portal {
+        store: config.store.name.clone(),
+        address: address.clone(),
+        country: config.code.countries.first().cloned().unwrap_or_default(),
+        terms_version: config.portal.terms_version.clone(),
+        texts: Arc::clone(texts),
+    };
+    let mut pages = JoinSet::new();
+    pages.spawn(served(intercept::run_intercept(
+        intercepted,
+        address,
+        inbox.clone(),
+        Arc::clone(&counters.intercept),
+        closed.clone(),
+    )));
+    pages.spawn(served(portal::run_portal(
+        asked,
+        site,
+        inbox.clone(),
+        Arc::clone(&counters.portal),
+        closed.clone(),
+    )));
+    if let (Some(listener), Some(staff)) = (office, &config.staff) {
+        let page = staff::Staff {
+            store: config.store.name.clone(),
+            password_hash: staff.password_hash.clone(),
+            session: staff.session.0,
+            time_zone: config.store.zone()?,
+            visit: config.visit.clone(),
+            clock,
+            texts: Arc::clone(texts),
+            today: services::today(config, clock, store)?,
+        };
+        let (counts, closed) = (Arc::clone(&counters.staff), closed.clone());
+        pages.spawn(served(staff::run_staff(listener, page, counts, closed)));
+    }
+    Ok(pages)
+}
+
+async fn served(page: impl Future<Output = Result<(), http::HttpError>>) {
+    if let Err(problem) = page.await {
+        error!(%problem, "a page is not served");
+    }
+}
+
+/// Waits for a signal, or for a page that ends unasked; lets what is in flight be answered; then
+/// lets the gateway stop.
+async fn wait_for_the_end(
+    mut pages: Pages,
+    closing: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let (mut term, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let failed = tokio::select! {
+        _ = term.recv() => false,
+        _ = interrupt.recv() => false,
+        _ = pages.join_next() => true,
+    };
+    info!("stopping");
+    let _ = closing.send(true);
+    let drained = async { while pages.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
+        warn!("some connections were cut");
+    }
+    let _ = stop.send(true);
+    anyhow::ensure!(!failed, "a server ended by itself");
+    Ok(())
+}
+
+fn on(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("listening for signals")
+}
+
+async fn until(mut closed: watch::Receiver<bool>) {
+    let _ = closed.wait_for(|closed| *closed).await;
+}
+
+/// Logs to standard error, where procd and systemd expect them; `RUST_LOG` sets the level, as
+/// `info` or `info,maitred::adapters=debug`.
+fn say_to_stderr() {
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let levels = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let registry = tracing_subscriber::registry().with(levels);
+    // A service manager stamps each line itself.
+    let set = if std::io::stderr().is_terminal() {
+        registry.with(lines).try_init()
+    } else {
+        registry.with(lines.without_time()).try_init()
+    };
+    if set.is_err() {
+        eprintln!("maitred: somebody else logs already");
+    }
+}
+
+/// A mall's guests need more descriptors than the usual 1024.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
