@@ -1,0 +1,145 @@
+//! The redirect: whatever a guest who is not online asks of whatever host, the answer is the way
+//! to the portal. 302 is what every phone's probe takes for a portal; 511 is not (RFC 6585, 6).
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::ready;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use tokio::sync::watch;
+
+use super::accept::{Counts, Limits, Peer, serve};
+use super::{HttpError, PortalAddress, ZoneListeners, pages};
+use crate::adapters::inbox::Inbox;
+use crate::clock;
+use crate::domain::event::{Event, Evidence, Sighting};
+use crate::domain::names::{BootTime, Mac, ZoneId};
+
+const LIMITS: Limits = Limits {
+    connections: 1024,
+    per_device: 256,
+    head: Duration::from_secs(5),
+    whole: Duration::from_secs(6),
+};
+/// A device's requests are evidence at most this often.
+const SEEN_EVERY: Duration = Duration::from_secs(5);
+/// Devices whose last evidence is remembered.
+const SEEN_AT_ONCE: usize = 4096;
+/// Addresses of ours whose redirect is kept; a router has a few in each zone.
+const REDIRECTS: usize = 64;
+
+/// Redirects every request on `listeners` to the portal until `stop` turns true.
+pub async fn run_intercept(
+    listeners: ZoneListeners,
+    portal: PortalAddress,
+    inbox: Inbox,
+    counts: Arc<Counts>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), HttpError> {
+    let listeners = listeners.0.into_iter().map(|(zone, listener)| (Some(zone), listener));
+    let intercept =
+        Arc::new(Intercept { portal, inbox, redirects: Mutex::default(), seen: Mutex::default() });
+    serve(listeners.collect(), LIMITS, counts, stop, move |peer| {
+        let intercept = Arc::clone(&intercept);
+        service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(intercept.answer(&peer))))
+    })
+    .await
+}
+
+struct Intercept {
+    portal: PortalAddress,
+    inbox: Inbox,
+    redirects: Mutex<HashMap<IpAddr, Redirect>>,
+    seen: Mutex<Seen>,
+}
+
+/// The answer to all who reached one address of ours.
+#[derive(Clone)]
+struct Redirect {
+    location: HeaderValue,
+    body: Bytes,
+}
+
+impl Intercept {
+    fn answer(&self, peer: &Peer) -> Response<Full<Bytes>> {
+        if let Some((zone, mac)) = peer.device {
+            self.witness(zone, mac, peer.address);
+        }
+        let Some(Redirect { location, body }) = self.redirect(peer.local) else {
+            let mut failure = Response::new(Full::default());
+            *failure.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return failure;
+        };
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = StatusCode::FOUND;
+        let headers = response.headers_mut();
+        headers.insert(LOCATION, location);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        response
+    }
+
+    /// `None` only if the portal's name cannot stand in a header, which the configuration refuses.
+    fn redirect(&self, local: IpAddr) -> Option<Redirect> {
+        let mut redirects = self.redirects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(redirect) = redirects.get(&local) {
+            return Some(redirect.clone());
+        }
+        let url = self.portal.url(local);
+        let redirect = Redirect {
+            location: HeaderValue::from_str(&url).ok()?,
+            body: pages::redirect(&url).ok()?.into(),
+        };
+        if redirects.len() >= REDIRECTS {
+            redirects.clear();
+        }
+        redirects.insert(local, redirect.clone());
+        Some(redirect)
+    }
+
+    fn witness(&self, zone: ZoneId, mac: Mac, address: IpAddr) {
+        let due = self.seen.lock().unwrap_or_else(PoisonError::into_inner).due(mac, clock::boot());
+        if due {
+            self.inbox.offer(Event::Seen(Sighting {
+                zone,
+                mac,
+                address: Some(address),
+                hostname: None,
+                evidence: Evidence::Http,
+            }));
+        }
+    }
+}
+
+/// Which devices were reported lately.
+#[derive(Default)]
+struct Seen(HashMap<Mac, BootTime>);
+
+impl Seen {
+    fn due(&mut self, mac: Mac, now: BootTime) -> bool {
+        let fresh = |at: &BootTime| now - *at < SEEN_EVERY;
+        if self.0.get(&mac).is_some_and(fresh) {
+            return false;
+        }
+        if self.0.len() >= SEEN_AT_ONCE {
+            self.0.retain(|_, at| fresh(at));
+            // A flood of made-up addresses: evidence may be lost, memory may not.
+            if self.0.len() >= SEEN_AT_ONCE {
+                return false;
+            }
+        }
+        self.0.insert(mac, now);
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "intercept_tests.rs"]
+mod tests;

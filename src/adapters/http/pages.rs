@@ -1,0 +1,181 @@
+//! The guests' pages: a step of the domain, in words.
+
+use std::time::Duration;
+
+use askama::Template;
+
+use super::catalogue::{Catalogue, Catalogues, Document, amount, fill};
+use super::language::{Choice, query};
+use crate::domain::effect::{Refusal, View};
+use crate::domain::event::Language;
+
+/// The one style sheet of all pages.
+pub(super) const STYLE: &str = include_str!("../../../templates/style.css");
+
+/// What surrounds every page: language, store, links.
+pub(super) struct Frame<'a> {
+    pub(super) text: &'a Catalogue,
+    pub(super) store: &'a str,
+    pub(super) style: &'static str,
+    /// What keeps the chosen language in this page's links.
+    pub(super) query: &'static str,
+    /// The path that the language switch leads to.
+    pub(super) here: &'static str,
+    pub(super) other_query: &'static str,
+    pub(super) other_tag: &'a str,
+}
+
+impl<'a> Frame<'a> {
+    pub(super) fn new(
+        texts: &'a Catalogues,
+        store: &'a str,
+        choice: Choice,
+        here: &'static str,
+    ) -> Self {
+        let other = match choice.language {
+            Language::Chinese => Language::English,
+            Language::English => Language::Chinese,
+        };
+        Self {
+            text: texts.of(choice.language),
+            store,
+            style: STYLE,
+            query: choice.query(),
+            here,
+            other_query: query(other),
+            other_tag: &texts.of(other).tag,
+        }
+    }
+}
+
+/// What a guest typed, to be shown again beside a refusal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Typed<'a> {
+    pub(super) phone: &'a str,
+    pub(super) agreed: bool,
+}
+
+/// The page of a step.
+pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<String> {
+    let text = frame.text;
+    match view {
+        View::Phone { refusal } => phone(frame, *refusal, typed),
+        View::Code { mask, resend_in, refusal } => CodePage {
+            frame,
+            error: refusal.map(|refusal| text.refusal(refusal)),
+            sent: fill(&text.code.sent, &[("mask", mask.trim_start_matches('*'))]),
+            again: match *resend_in {
+                Duration::ZERO => text.code.again_now.clone(),
+                wait => fill(&text.code.again_in, &[("wait", &text.length(wait))]),
+            },
+        }
+        .render(),
+        View::Online { left, used: (up, down), quota_left } => OnlinePage {
+            frame,
+            left: left.map_or_else(|| text.online.no_end.clone(), |left| text.length(left)),
+            up: amount(*up),
+            down: amount(*down),
+            quota_left: quota_left.map(amount),
+        }
+        .render(),
+        View::Ended { reason } => NoticePage {
+            frame,
+            title: &text.ended.title,
+            text: text.end(*reason),
+            link: Some(&text.ended.again),
+            retry: false,
+        }
+        .render(),
+        View::Blocked => notice(frame, &text.blocked.title, &text.blocked.text, false),
+    }
+}
+
+/// The page that asks for a number.
+pub(super) fn phone(
+    frame: &Frame,
+    refusal: Option<Refusal>,
+    typed: Typed,
+) -> askama::Result<String> {
+    PhonePage {
+        frame,
+        error: refusal.map(|refusal| frame.text.refusal(refusal)),
+        typed: typed.phone,
+        agreed: typed.agreed,
+    }
+    .render()
+}
+
+/// A page of prose.
+pub(super) fn document(frame: &Frame, document: &Document) -> askama::Result<String> {
+    DocumentPage { frame, document }.render()
+}
+
+/// The page of a gateway that has no answer just now.
+pub(super) fn busy(frame: &Frame) -> askama::Result<String> {
+    notice(frame, &frame.text.busy.title, &frame.text.busy.text, true)
+}
+
+/// The page of a form that was not ours, or not a form.
+pub(super) fn foreign(frame: &Frame) -> askama::Result<String> {
+    notice(frame, &frame.text.foreign.title, &frame.text.foreign.text, false)
+}
+
+/// The link in a redirect to `url`, for whoever does not follow redirects.
+pub(super) fn redirect(url: &str) -> askama::Result<String> {
+    RedirectPage { url }.render()
+}
+
+fn notice(frame: &Frame, title: &str, text: &str, retry: bool) -> askama::Result<String> {
+    NoticePage { frame, title, text, link: None, retry }.render()
+}
+
+#[derive(Template)]
+#[template(path = "portal/phone.html")]
+struct PhonePage<'a> {
+    frame: &'a Frame<'a>,
+    error: Option<String>,
+    typed: &'a str,
+    agreed: bool,
+}
+
+#[derive(Template)]
+#[template(path = "portal/code.html")]
+struct CodePage<'a> {
+    frame: &'a Frame<'a>,
+    error: Option<String>,
+    sent: String,
+    again: String,
+}
+
+#[derive(Template)]
+#[template(path = "portal/online.html")]
+struct OnlinePage<'a> {
+    frame: &'a Frame<'a>,
+    left: String,
+    up: String,
+    down: String,
+    quota_left: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "portal/notice.html")]
+struct NoticePage<'a> {
+    frame: &'a Frame<'a>,
+    title: &'a str,
+    text: &'a str,
+    link: Option<&'a str>,
+    retry: bool,
+}
+
+#[derive(Template)]
+#[template(path = "portal/document.html")]
+struct DocumentPage<'a> {
+    frame: &'a Frame<'a>,
+    document: &'a Document,
+}
+
+#[derive(Template)]
+#[template(path = "portal/redirect.html")]
+struct RedirectPage<'a> {
+    url: &'a str,
+}

@@ -1,0 +1,273 @@
+//! The guests' portal: one page, the step that the asking device is at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::FormRejection;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Form, Router};
+use hyper::header::{HOST, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::accept::{Counts, Limits, Peer, serve};
+use super::catalogue::Catalogues;
+use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
+use super::language::Choice;
+use super::pages::{self, Frame, STYLE, Typed};
+use super::{HttpError, PortalAddress, ZoneListeners};
+use crate::adapters::inbox::Inbox;
+use crate::domain::effect::{Answer, Refusal, View};
+use crate::domain::event::{Ask, Client, Consent, Event};
+use crate::domain::names::Phone;
+
+const LIMITS: Limits = Limits {
+    connections: 256,
+    per_device: 16,
+    head: Duration::from_secs(5),
+    whole: Duration::from_secs(12),
+};
+/// The domain answers at once; only a grant waits for disk and kernel.
+const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+
+/// What the portal says and where it is.
+#[derive(Debug)]
+pub struct Portal {
+    /// The store's name, as guests read it.
+    pub store: String,
+    /// Where guests find it.
+    pub address: PortalAddress,
+    /// The country code of numbers that are typed without one.
+    pub country: String,
+    /// The version of the terms that guests agree to.
+    pub terms_version: String,
+    /// The words.
+    pub texts: Arc<Catalogues>,
+}
+
+/// Serves the guests' pages on `listeners` until `stop` turns true.
+pub async fn run_portal(
+    listeners: ZoneListeners,
+    portal: Portal,
+    inbox: Inbox,
+    counts: Arc<Counts>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), HttpError> {
+    let listeners = listeners.0.into_iter().map(|(zone, listener)| (Some(zone), listener));
+    let router = TowerToHyperService::new(router(portal, inbox));
+    serve(listeners.collect(), LIMITS, counts, stop, move |peer| Identified {
+        peer,
+        router: router.clone(),
+    })
+    .await
+}
+
+struct Site {
+    portal: Portal,
+    inbox: Inbox,
+    seal: Seal,
+}
+
+fn router(portal: Portal, inbox: Inbox) -> Router {
+    let site = Arc::new(Site { portal, inbox, seal: Seal::new(STYLE) });
+    Router::new()
+        .route("/", get(show))
+        .route("/phone", post(phone).get(home))
+        .route("/code", post(code).get(home))
+        .route("/change", post(change).get(home))
+        .route("/logout", post(logout).get(home))
+        .route("/f/{token}", get(follow))
+        .route("/terms", get(terms))
+        .route("/privacy", get(privacy))
+        .fallback(home)
+        .layer(DefaultBodyLimit::max(FORM))
+        .layer(from_fn_with_state(Arc::clone(&site), guard))
+        .with_state(site)
+}
+
+/// Lets through what is meant for us by name or address, and what no foreign page sent.
+async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let local = request.extensions().get::<Peer>().map(|peer| peer.local);
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let ours =
+        host.zip(local).is_some_and(|(host, local)| site.portal.address.is_ours(host, local));
+    let reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut response = if ours && sent_from_here(request.method(), request.headers()) {
+        next.run(request).await
+    } else if let (true, Some(local)) = (reading, local) {
+        found(&site.portal.address.url(local))
+    } else {
+        let (mut parts, _) = request.into_parts();
+        let Ok(choice) = Choice::from_request_parts(&mut parts, &()).await;
+        html(StatusCode::FORBIDDEN, pages::foreign(&site.frame(choice, "/")))
+    };
+    site.seal.apply(&mut response);
+    response
+}
+
+/// A guest who asks: the device of the connection, and their language.
+struct Guest {
+    client: Client,
+    choice: Choice,
+}
+
+impl FromRequestParts<Arc<Site>> for Guest {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Self, Response> {
+        let Ok(choice) = Choice::from_request_parts(parts, site).await;
+        let peer = parts.extensions.get::<Peer>();
+        let client = peer.and_then(|peer| {
+            let (zone, mac) = peer.device?;
+            Some(Client { zone, mac, address: peer.address })
+        });
+        match client {
+            Some(client) => Ok(Self { client, choice }),
+            // The kernel kept no SYN, as in a flood: the next connection may fare better.
+            None => Err(site.busy(choice)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PhoneForm {
+    phone: String,
+    terms: Option<String>,
+    marketing: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CodeForm {
+    code: String,
+}
+
+async fn show(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    match site.ask(&guest, Ask::Show).await {
+        Some(view) => site.step(&guest, &view, Typed::default()),
+        None => site.busy(guest.choice),
+    }
+}
+
+async fn phone(
+    State(site): State<Arc<Site>>,
+    guest: Guest,
+    form: Result<Form<PhoneForm>, FormRejection>,
+) -> Response {
+    let Ok(Form(form)) = form else { return site.not_a_form(&guest) };
+    let typed = Typed { phone: &form.phone, agreed: form.terms.is_some() };
+    let refuse = |refusal| site.step(&guest, &View::Phone { refusal: Some(refusal) }, typed);
+    let Ok(phone) = Phone::parse(&form.phone, &site.portal.country) else {
+        return refuse(Refusal::BadPhone);
+    };
+    if form.terms.is_none() {
+        return refuse(Refusal::NoConsent);
+    }
+    let consent =
+        Consent { terms: site.portal.terms_version.clone(), marketing: form.marketing.is_some() };
+    let ask = Ask::RequestCode { phone, language: guest.choice.language, consent };
+    site.act(&guest, ask, typed).await
+}
+
+async fn code(
+    State(site): State<Arc<Site>>,
+    guest: Guest,
+    form: Result<Form<CodeForm>, FormRejection>,
+) -> Response {
+    let Ok(Form(form)) = form else { return site.not_a_form(&guest) };
+    site.act(&guest, Ask::SubmitCode { code: digits(&form.code) }, Typed::default()).await
+}
+
+async fn change(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    site.act(&guest, Ask::ChangeNumber, Typed::default()).await
+}
+
+async fn logout(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    site.act(&guest, Ask::Logout, Typed::default()).await
+}
+
+async fn follow(
+    State(site): State<Arc<Site>>,
+    guest: Guest,
+    Path(token): Path<String>,
+) -> Response {
+    site.act(&guest, Ask::Follow { token }, Typed::default()).await
+}
+
+async fn terms(State(site): State<Arc<Site>>, choice: Choice) -> Response {
+    let frame = site.frame(choice, "/terms");
+    html(StatusCode::OK, pages::document(&frame, &frame.text.terms))
+}
+
+async fn privacy(State(site): State<Arc<Site>>, choice: Choice) -> Response {
+    let frame = site.frame(choice, "/privacy");
+    html(StatusCode::OK, pages::document(&frame, &frame.text.privacy))
+}
+
+async fn home() -> Response {
+    found("/")
+}
+
+impl Site {
+    /// Does what the guest asks. Success is a redirect, so that the new step is reached by a full
+    /// navigation and reloading it repeats nothing. A refusal is answered directly, which is as
+    /// full a navigation: the domain keeps the step, but not what was wrong with the last try.
+    async fn act(&self, guest: &Guest, ask: Ask, typed: Typed<'_>) -> Response {
+        match self.ask(guest, ask).await {
+            None => self.busy(guest.choice),
+            Some(
+                View::Phone { refusal: None }
+                | View::Code { refusal: None, .. }
+                | View::Online { .. },
+            ) => Redirect::to(&format!("/{}", guest.choice.query())).into_response(),
+            Some(view) => self.step(guest, &view, typed),
+        }
+    }
+
+    async fn ask(&self, guest: &Guest, ask: Ask) -> Option<View> {
+        let client = guest.client;
+        let answer = self.inbox.ask(|request| Event::Portal { request, client, ask });
+        match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+            Ok(Ok(Answer::Portal(view))) => Some(view),
+            _ => None,
+        }
+    }
+
+    fn frame(&self, choice: Choice, here: &'static str) -> Frame<'_> {
+        Frame::new(&self.portal.texts, &self.portal.store, choice, here)
+    }
+
+    fn step(&self, guest: &Guest, view: &View, typed: Typed) -> Response {
+        html(StatusCode::OK, pages::step(&self.frame(guest.choice, "/"), view, typed))
+    }
+
+    fn not_a_form(&self, guest: &Guest) -> Response {
+        html(StatusCode::BAD_REQUEST, pages::foreign(&self.frame(guest.choice, "/")))
+    }
+
+    fn busy(&self, choice: Choice) -> Response {
+        let page = pages::busy(&self.frame(choice, "/"));
+        let mut response = html(StatusCode::SERVICE_UNAVAILABLE, page);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("3"));
+        response
+    }
+}
+
+/// A code as typed, with full-width digits made plain and spaces dropped; longer ones than any
+/// code are cut, and are as wrong as before.
+fn digits(typed: &str) -> String {
+    let plain = |c: char| match c {
+        '\u{ff10}'..='\u{ff19}' => char::from_digit(c as u32 - 0xff10, 10),
+        _ => Some(c),
+    };
+    typed.chars().filter(|c| !c.is_whitespace()).filter_map(plain).take(8).collect()
+}
+
+#[cfg(test)]
+#[path = "portal_tests.rs"]
+mod tests;
