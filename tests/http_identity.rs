@@ -1,6 +1,8 @@
 //! Who is asking is told by the connection's own SYN. Needs root and `ip`: a router and a guest in
 //! network namespaces of their own, a bridge between them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -36,7 +38,9 @@ impl Namespace {
         std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
             ready.send(gettid().as_raw()).unwrap();
-            inbox.into_iter().for_each(|job| job());
+            for job in inbox {
+                job();
+            }
         });
         Self(jobs, born.recv().expect("this test needs root"))
     }

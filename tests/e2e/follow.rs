@@ -19,7 +19,7 @@ impl Signer {
     }
 
     fn token(&self, store: &str, guest: &Guest, lifetime: &str) -> String {
-        let key = "5e".repeat(32);
+        let key = "5e".repeat(16);
         let args = [
             "token",
             "--key",

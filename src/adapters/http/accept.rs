@@ -25,8 +25,7 @@ use crate::domain::names::{Mac, ZoneId};
 
 /// A stop waits at most this long for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(2);
-/// What a request's head may take, and a request as long as its body does not arrive; hyper's
-/// least.
+/// Bytes that a request's head may take; hyper's least.
 const BUFFER: usize = 8192;
 
 /// Who is at the other end of a connection, as its socket knows it.
@@ -57,8 +56,8 @@ pub(super) struct Limits {
 /// What came to a listener since the start.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Requests answered.
-    pub answered: AtomicU32,
+    /// Connections served to their end.
+    pub served: AtomicU32,
     /// Requests that were not HTTP/1 (RFC 9112) or too large: answered 400 or 431.
     pub malformed: AtomicU32,
     /// Connections closed at once because there was no room.
@@ -237,7 +236,7 @@ where
         connection.await
     });
     match served.await {
-        Ok(Ok(())) => count(&counts.answered),
+        Ok(Ok(())) => count(&counts.served),
         Ok(Err(error)) if error.is_parse() => count(&counts.malformed),
         Ok(Err(error)) if error.is_timeout() => count(&counts.late),
         // The guest left in the middle.

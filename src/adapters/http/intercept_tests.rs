@@ -76,7 +76,7 @@ async fn every_request_is_shown_the_way() {
         assert!(head.contains("\r\nconnection: close\r\n") || answer.starts_with("HTTP/1.0"));
         assert!(!answer.contains("script") && answer.len() < 400, "{answer}");
     }
-    assert_eq!(count(&house.counts.answered), 7);
+    assert_eq!(count(&house.counts.served), 7);
     let six = TcpStream::connect(("::1", house.port)).await.unwrap();
     let answer = exchange(six, b"GET / HTTP/1.1\r\nHost: [2001:db8::1]\r\n\r\n").await;
     assert!(answer.contains("location: http://[::1]:2050/\r\n"), "{answer}");
@@ -103,7 +103,7 @@ async fn what_is_no_http_is_refused_and_counted() {
         assert!(matches!(status, "400" | "414" | "431" | "closed"), "{answer}");
     }
     assert_eq!(count(&house.counts.malformed), 8);
-    assert_eq!(count(&house.counts.answered), 0);
+    assert_eq!(count(&house.counts.served), 0);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Which catalogue a browser reads: the switch in the link, or else its own preferences.
 
+use std::convert::Infallible;
+
 use axum::extract::FromRequestParts;
 use hyper::header::ACCEPT_LANGUAGE;
 use hyper::http::request::Parts;
-use std::convert::Infallible;
 
 use crate::domain::event::Language;
 
@@ -52,7 +53,8 @@ fn preferred(header: &str) -> Language {
     for part in header.split(',').take(32) {
         let mut fields = part.split(';');
         let Some(language) = fields.next().and_then(|range| named(range.trim())) else { continue };
-        let weight = fields.find_map(|field| field.trim().strip_prefix("q="));
+        let weight =
+            fields.find_map(|field| field.trim().strip_prefix(['q', 'Q'])?.strip_prefix('='));
         let weight = weight.map_or(Some(1000), thousandths).unwrap_or(0);
         if weight > best.1 {
             best = (language, weight);
@@ -106,7 +108,7 @@ mod tests {
             ("en;q=0.5,zh;q=0.5", English),
             ("en;q=2, zh;q=0.001", Chinese),
             ("en;q=, zh", Chinese),
-            ("fr, de;q=0.9, en;q=0.1", English),
+            ("fr, de;Q=0.9, en;Q=0.1", English),
             ("english", Chinese),
             (";;;,,,q=1", Chinese),
         ] {

@@ -3,14 +3,14 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
     sockopt,
 };
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::{HttpError, syn};
 use crate::config::Zone;
@@ -55,21 +55,19 @@ impl ZoneListeners {
 }
 
 fn bind_zone(interface: &str, port: u16) -> nix::Result<TcpListener> {
-    let any = |v6: bool| if v6 { "[::]" } else { "0.0.0.0" };
-    let (socket, v6) = match open(AddressFamily::Inet6) {
-        Ok(socket) => (socket, true),
+    let (socket, any): (_, IpAddr) = match open(AddressFamily::Inet6) {
+        Ok(socket) => {
+            setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+            (socket, Ipv6Addr::UNSPECIFIED.into())
+        }
         // A kernel without IPv6.
-        Err(Errno::EAFNOSUPPORT) => (open(AddressFamily::Inet)?, false),
+        Err(Errno::EAFNOSUPPORT) => (open(AddressFamily::Inet)?, Ipv4Addr::UNSPECIFIED.into()),
         Err(errno) => return Err(errno),
     };
-    if v6 {
-        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
-    }
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     setsockopt(&socket, sockopt::BindToDevice, &OsString::from(interface))?;
     syn::keep(&socket)?;
-    let address: SocketAddr = format!("{}:{port}", any(v6)).parse().map_err(|_| Errno::EINVAL)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
     listen(&socket, Backlog::MAXCONN)?;
     Ok(TcpListener::from(socket))
 }
