@@ -4,3 +4,4 @@ pub mod effect;
 pub mod event;
 pub mod names;
 pub mod policy;
+pub mod report;
