@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs the Debian packages of the named groups (packaging/debian-packages.txt) that are missing.
+#   packaging/install.sh build test
+set -eu
+
+list=$(dirname "$0")/debian-packages.txt
+missing=
+for group in "$@"; do
+    grep -q "^$group " "$list" || { echo "install.sh: no group \"$group\" in $list" >&2; exit 2; }
+    for package in $(sed -n "s/^$group //p" "$list"); do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+            missing="$missing $package"
+    done
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+    echo "Missing Debian packages; as root: apt-get install$missing" >&2
+    exit 1
+fi
+echo "Installing$missing"
+# One list fetch is enough unless a package has moved since. An installed daemon must not start.
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # a list of names
+install_all() { apt-get -qq install -y --no-install-recommends -o Dpkg::Use-Pty=0 $missing >/dev/null; }
+install_all 2>/dev/null || { apt-get -qq update && install_all; }
