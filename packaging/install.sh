@@ -6,8 +6,9 @@ set -eu
 list=$(dirname "$0")/debian-packages.txt
 missing=
 for group in "$@"; do
-    grep -q "^$group " "$list" || { echo "install.sh: no group \"$group\" in $list" >&2; exit 2; }
-    for package in $(sed -n "s/^$group //p" "$list"); do
+    packages=$(sed -n "s/^$group //p" "$list")
+    [ "$packages" ] || { echo "install.sh: no group \"$group\" in $list" >&2; exit 2; }
+    for package in $packages; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
             missing="$missing $package"
     done
@@ -18,7 +19,7 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 echo "Installing$missing"
-# One list fetch is enough unless a package has moved since. An installed daemon must not start.
+# The lists may be missing, or old.
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 # a list of names
 install_all() { apt-get -qq install -y --no-install-recommends -o Dpkg::Use-Pty=0 $missing >/dev/null; }
