@@ -19,7 +19,6 @@ class Plain:
     """NAT and nothing else: what the kernel can do."""
 
     name = "plain NAT"
-    most = 10**9
 
     def __init__(self, lab, number, folder):
         self.lab, self.folder = lab, folder
@@ -31,7 +30,7 @@ class Plain:
         pass
 
     def grant_up_to(self, count):
-        """So many guests are online afterwards, guest 0 first; returns grants a second."""
+        """So many guests are online afterwards, guest 0 first; a daemon returns grants a second."""
         self.granted = count
 
     def next_guests(self, count):
@@ -224,7 +223,6 @@ FirewallRuleSet users-to-router {{
 
 class OpenNds(Portal):
     name = "openNDS"
-    most = 1000  # its next thousands would take hours: each grant rewrites the rules of all
 
     def __init__(self, lab, number, folder):
         super().__init__(lab, number, folder)
