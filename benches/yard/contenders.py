@@ -243,9 +243,15 @@ class OpenNds(Portal):
             wrap = ("unshare", "--mount", "sh", str(self.folder / "private.sh"))
             self.process = self.lab.spawn(self.site.router, str(self.folder), log=log, wrap=wrap)
 
-    def ndsctl(self, *words):
-        target = str(self.process.pid)
-        return sh("nsenter", "-t", target, "-m", "-n", "ndsctl", *words)
+    def auth(self, guest):
+        """Starts `ndsctl auth`, again and again while openNDS is busy."""
+        script = "for i in $(seq 100); do ndsctl auth $0 && exit; sleep 0.01; done; exit 1"
+        words = ["nsenter", "-t", str(self.process.pid), "-m", "-n", "sh", "-c", script]
+        return subprocess.Popen(
+            [*words, self.site.address(guest)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def grant_up_to(self, count):
         """A guest must have asked for a page before openNDS knows it."""
@@ -255,7 +261,8 @@ class OpenNds(Portal):
         for guest in wanted:
             self.visit(guest)
             began = time.monotonic()
-            self.ndsctl("auth", self.site.address(guest))
+            if not self.logged_in(self.auth(guest)):
+                raise SystemExit(f"openNDS did not grant guest {guest}")
             spent += time.monotonic() - began
         self.granted = count
         return len(wanted) / spent
@@ -267,23 +274,34 @@ class OpenNds(Portal):
             lines.extend(f"addr add {self.site.address(g)}/32 dev g0" for g in absent)
 
     def visit(self, guest):
+        """Asks for a page until it is redirected: openNDS is deaf for seconds after a load."""
+        end = time.monotonic() + 30
+        reply = None
+        while time.monotonic() < end:
+            try:
+                reply = self.ask_for_page(guest)
+                if reply.status == 307:
+                    return
+            except OSError as error:
+                reply = error
+            time.sleep(0.05)
+        raise SystemExit(f"openNDS did not redirect guest {guest}: {vars(reply)}")
+
+    def ask_for_page(self, guest):
         plugged = guest in self.site.plugged
         with self.site.socket(guest if plugged else 0) as connection:
-            connection.settimeout(20)
+            connection.settimeout(5)
             if not plugged:
                 connection.bind((self.site.address(guest), 0))
             connection.connect((self.site.far, 80))
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            if http.finish(connection).status != 307:
-                raise SystemExit(f"openNDS did not redirect guest {guest}")
+            return http.finish(connection)
 
     def prepare_login(self, guest):
         self.visit(guest)
 
     def login(self, guest, prepared):
-        target = str(self.process.pid)
-        words = ["nsenter", "-t", target, "-m", "-n", "ndsctl", "auth", self.site.address(guest)]
-        return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return self.auth(guest)
 
     @staticmethod
     def logged_in(process):

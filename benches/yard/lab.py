@@ -160,7 +160,8 @@ class Site:
         self.gateway = "10.9.0.1"
         self.far_link = f"n{number}"
         with lab.inside_batch(self.router, "ip") as lines:
-            lines.append("link add br-guest type bridge")
+            # Without an address of its own, a bridge takes another with each port it gains.
+            lines.append("link add br-guest address 02:00:5e:ff:00:01 type bridge")
             lines.append("link set br-guest up")
             lines.append(f"addr add {self.gateway}/16 dev br-guest")
             lines.append(f"link add u0 type veth peer name {self.far_link} netns {lab.internet}")

@@ -9,6 +9,7 @@ from . import load
 from .contenders import OpenNds, Portal
 
 CONNECTIONS = (1, 32, 256)
+REDIRECT_SECONDS = 5  # openNDS takes seconds to answer the first of 256
 LEVELS = (1, 1000, 10000)
 LOGIN_GUESTS = 20000  # numbers above every guest that is granted in bulk
 
@@ -19,6 +20,7 @@ class Plan:
     def __init__(self, quick):
         self.rounds = 3 if quick else 5
         self.seconds = 1 if quick else 3
+        self.redirect_rounds = 1 if quick else 3
         self.logins = 20 if quick else 200
         self.idle = 5 if quick else 30
         self.flows = 5000 if quick else 50000
@@ -81,9 +83,10 @@ def starts(contender, count):
 
 def redirects(daemons, connections, plan):
     rounds = {c.name: [] for c in daemons}
-    for _ in range(plan.rounds):
+    for _ in range(plan.redirect_rounds):
         for contender in daemons:
-            rounds[contender.name].append(load.redirects(contender, connections, plan.seconds))
+            rounds[contender.name].append(load.redirects(contender, connections, REDIRECT_SECONDS))
+            contender.await_redirect(60)  # what the load left in its queues is done
     return {
         name: {key: load.median([one[key] for one in ones]) for key in ones[0]}
         for name, ones in rounds.items()
