@@ -30,9 +30,11 @@ nextest() {
 
 scripts() {
     local files
-    mapfile -t files < <(git ls-files -co --exclude-standard | xargs grep -lE '^#!/bin/(ba)?sh|^#!/bin/sh /etc/rc.common')
-    # SC1008, SC3043, SC2034: OpenWrt's rc.common shebang, its ash has `local`, procd reads variables.
-    shellcheck --shell=bash --exclude=SC1008,SC3043,SC2034 "${files[@]}"
+    mapfile -t files < <(git ls-files -co --exclude-standard |
+        xargs awk 'FNR == 1 && /^#!\/bin\/(ba)?sh/ { print FILENAME }')
+    # SC1008: rc.common's shebang. SC3043: OpenWrt's ash has `local`.
+    shellcheck --exclude=SC1008,SC3043 "${files[@]}"
+    for file in openwrt/*/files/*.json; do python3 -m json.tool "$file" >/dev/null; done
     echo "${#files[@]} scripts"
 }
 export -f nextest scripts

@@ -5,7 +5,8 @@
 
 # A named section, so that a second run changes nothing: rule ZONE WHAT PROTOCOLS PORTS [FAMILY]
 rule() {
-	local section="maitred_$1_$2"
+	local section="maitred_$1_$2" family=
+	[ -z "$5" ] || family="set firewall.$section.family='$5'"
 	uci -q batch <<-END
 		set firewall.$section=rule
 		set firewall.$section.name='maitred: $2 from $1'
@@ -13,7 +14,7 @@ rule() {
 		set firewall.$section.proto='$3'
 		set firewall.$section.dest_port='$4'
 		set firewall.$section.target='ACCEPT'
-		${5:+set firewall.$section.family='$5'}
+		$family
 	END
 }
 
@@ -42,4 +43,4 @@ remove
 [ "$1" = remove ] || add
 uci commit firewall
 # At the first boot the firewall starts later by itself.
-if [ -z "$IPKG_INSTROOT" ] && /etc/init.d/firewall enabled; then /etc/init.d/firewall reload; fi
+if [ -e /var/run/fw4.state ]; then /etc/init.d/firewall reload; fi
