@@ -1,5 +1,7 @@
 //! The house's shape: dependencies run one way, the domain is pure, files stay small.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Everything we link may be given away under MIT or Apache-2.0.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
