@@ -6,13 +6,14 @@ set -eu
 list=$(dirname "$0")/debian-packages.txt
 missing=
 for group in "$@"; do
-    packages=$(sed -n "s/^$group //p" "$list")
-    [ "$packages" ] || { echo "install.sh: no group \"$group\" in $list" >&2; exit 2; }
-    for package in $packages; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
-            missing="$missing $package"
-    done
+    grep -q "^$group " "$list" || { echo "install.sh: no group \"$group\" in $list" >&2; exit 2; }
 done
+while read -r group package command; do
+    case " $* " in *" $group "*) ;; *) continue ;; esac
+    [ -z "$command" ] || ! command -v "$command" >/dev/null || continue
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+        missing="$missing $package"
+done <"$list"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
     echo "Missing Debian packages; as root: apt-get install$missing" >&2

@@ -41,6 +41,7 @@ export -f nextest scripts
 
 export PATH="$PATH:$PWD/target/tools/bin" CARGO_TERM_COLOR=never
 step 10m "packages" packaging/install.sh build test cross
+[ ! -e tests/browser/package.json ] || step 5m "playwright" npm ci --silent --prefix tests/browser
 step 20m "cargo-nextest" bash -c nextest
 step 1m "format" cargo fmt --check
 step 1m "shell scripts" bash -euo pipefail -c scripts
