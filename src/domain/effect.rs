@@ -11,6 +11,8 @@ use super::names::{
 };
 use super::policy::{Identity, Limits};
 
+pub use super::report::{ClientRow, Report, Status};
+
 /// Something to be done.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -365,62 +367,4 @@ pub enum Refusal {
     Failed,
     /// The terms were not agreed to.
     NoConsent,
-}
-
-/// What the control socket gets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Report {
-    /// To `status`.
-    Status(Status),
-    /// To `clients`.
-    Clients(Vec<ClientRow>),
-    /// A change was made.
-    Done,
-    /// A change could not be made.
-    Refused(String),
-}
-
-/// The state of the house, in counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Status {
-    /// Devices known.
-    pub devices: usize,
-    /// Granted now.
-    pub online: usize,
-    /// Visits open now.
-    pub visits: usize,
-    /// Codes sent since the start.
-    pub codes_sent: u32,
-    /// Codes accepted since the start.
-    pub codes_accepted: u32,
-    /// Whether wall time is trusted.
-    pub clock_trusted: bool,
-    /// Times the table was rebuilt since the start.
-    pub rebuilds: u32,
-}
-
-/// One device, for `clients`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ClientRow {
-    /// The device.
-    pub mac: Mac,
-    /// The zone's name.
-    pub zone: String,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// The name it gave.
-    pub hostname: Option<String>,
-    /// `new`, `code`, `online`, `trusted` or `blocked`.
-    pub state: &'static str,
-    /// The guest's mask, where known.
-    pub guest: Option<String>,
-    /// Seconds left of the session.
-    pub seconds_left: Option<u64>,
-    /// Bytes up.
-    pub up: u64,
-    /// Bytes down.
-    pub down: u64,
-    /// Seconds of the visit so far.
-    pub dwell: Option<u64>,
 }

@@ -12,6 +12,7 @@ pub mod policy;
 mod portal;
 mod presence;
 mod queue;
+pub mod report;
 mod restore;
 mod session;
 mod visit;

@@ -1,0 +1,223 @@
+"""Routers side by side in network namespaces: one "internet", and for each router its guests.
+
+All of it stands on addresses of the benchmarking range (RFC 2544) and 10.9.0.0/16, inside
+namespaces that `Lab` makes and removes.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+ECHO, DISCARD = 7, 9  # RFC 862, RFC 863
+
+
+def sh(*words, check=True, **options):
+    """Runs one command to its end, within a minute."""
+    return subprocess.run(words, check=check, text=True, capture_output=True, timeout=60, **options)
+
+
+@contextlib.contextmanager
+def inside(namespace):
+    """This thread is in the namespace meanwhile; sockets made there stay there."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    away = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+    try:
+        if LIBC.setns(away, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"setns {namespace}")
+        yield
+    finally:
+        LIBC.setns(home, CLONE_NEWNET)
+        os.close(home)
+        os.close(away)
+
+
+class Lab:
+    """The namespaces and every process in them; `close` removes all."""
+
+    def __init__(self):
+        self.tag = f"yard{os.getpid()}"
+        self.namespaces = []
+        self.processes = []
+        self.internet = self.namespace("net")
+        with self.inside_batch(self.internet, "nft") as rules:
+            rules.append("add table ip sink")
+            rules.append("add chain ip sink pre { type filter hook prerouting priority raw; }")
+            rules.append(f"add rule ip sink pre udp dport {DISCARD} drop")
+        self.fork(self.internet, echo)
+
+    def namespace(self, name):
+        name = f"{self.tag}-{name}"
+        sh("ip", "netns", "add", name)
+        self.namespaces.append(name)
+        self.sysctl(name, "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+        sh("ip", "-n", name, "link", "set", "lo", "up")
+        return name
+
+    def sysctl(self, namespace, *settings):
+        self.run(namespace, "sysctl", "-qw", *settings)
+
+    def run(self, namespace, *words, **options):
+        """Runs one command in the namespace to its end."""
+        return sh("nsenter", f"--net=/run/netns/{namespace}", *words, **options)
+
+    @contextlib.contextmanager
+    def inside_batch(self, namespace, tool):
+        """Lines for `ip -batch` or `nft -f`, run at the end."""
+        lines = []
+        yield lines
+        words = ["ip", "-batch", "-"] if tool == "ip" else ["nft", "-f", "-"]
+        self.run(namespace, *words, input="\n".join(lines) + "\n")
+
+    def spawn(self, namespace, *words, log=subprocess.DEVNULL, wrap=()):
+        """Starts a program in the namespace; ended by `stop` or `close`."""
+        words = [f"--net=/run/netns/{namespace}", *wrap, *words]
+        process = subprocess.Popen(
+            ["nsenter", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        self.processes.append(process)
+        return process
+
+    def fork(self, namespace, work, *arguments):
+        """Runs a function of ours in a process of its own in the namespace; returns its pid."""
+        child = os.fork()
+        if child:
+            self.processes.append(Child(child))
+            return self.processes[-1]
+        try:
+            LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: never outlive the yardstick
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            with inside(namespace):
+                work(*arguments)
+        finally:
+            os._exit(0)
+
+    def stop(self, process, kill=False):
+        """Ends one process, and waits for it."""
+        if process.poll() is None:
+            process.kill() if kill else process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(timeout=20)
+        self.processes.remove(process)
+
+    def close(self):
+        for process in list(self.processes):
+            self.stop(process, kill=True)
+        for name in self.namespaces:
+            sh("ip", "netns", "del", name, check=False)
+
+
+class Child:
+    """A forked process, with as much of Popen's face as `Lab` uses."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.done = False
+
+    def poll(self):
+        self.done = self.done or os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        return 0 if self.done else None
+
+    def wait(self, timeout=None):
+        if not self.done:
+            os.waitpid(self.pid, 0)
+            self.done = True
+
+    def terminate(self):
+        os.kill(self.pid, signal.SIGTERM)
+
+    kill = terminate
+
+
+def echo():
+    """Answers every datagram (RFC 862)."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind(("", ECHO))
+    while True:
+        data, peer = listener.recvfrom(2048)
+        listener.sendto(data, peer)
+
+
+class Site:
+    """A router with a guest bridge and an uplink that masquerades, and its guests.
+
+    Guest 0 (`g0`) is the one that moves traffic. Others, each a station with a MAC of its own,
+    are plugged in by `plug`.
+    """
+
+    def __init__(self, lab, number, name):
+        self.lab = lab
+        self.router = lab.namespace(f"{name}-router")
+        self.guests = lab.namespace(f"{name}-guests")
+        self.uplink, self.far = f"198.18.{number}.1", f"198.18.{number}.2"
+        self.gateway = "10.9.0.1"
+        self.far_link = f"n{number}"
+        with lab.inside_batch(self.router, "ip") as lines:
+            # Without an address of its own, a bridge takes another with each port it gains.
+            lines.append("link add br-guest address 02:00:5e:ff:00:01 type bridge")
+            lines.append("link set br-guest up")
+            lines.append(f"addr add {self.gateway}/16 dev br-guest")
+            lines.append(f"link add u0 type veth peer name {self.far_link} netns {lab.internet}")
+            lines.append("link set u0 up")
+            lines.append(f"addr add {self.uplink}/24 dev u0")
+            lines.append(f"route add default via {self.far}")
+        with lab.inside_batch(lab.internet, "ip") as lines:
+            lines.append(f"link set {self.far_link} up")
+            lines.append(f"addr add {self.far}/24 dev {self.far_link}")
+        lab.sysctl(self.router, "net.ipv4.ip_forward=1", "net.netfilter.nf_conntrack_max=262144")
+        lab.sysctl(
+            self.guests,
+            "net.ipv4.conf.all.arp_ignore=1",
+            "net.ipv4.conf.all.arp_announce=2",
+            "net.ipv4.conf.all.rp_filter=0",
+            "net.ipv4.conf.default.rp_filter=0",
+            "net.ipv4.ip_local_port_range=1024 65535",
+        )
+        with lab.inside_batch(self.router, "nft") as lines:
+            lines.append("add table ip wan")
+            lines.append("add chain ip wan post { type nat hook postrouting priority srcnat; }")
+            lines.append("add rule ip wan post oifname u0 masquerade")
+        self.plugged = set()
+        self.plug([0])
+
+    def plug(self, guests):
+        """Plugs in guests of these numbers who are not yet."""
+        new = set(guests) - self.plugged
+        self.plugged |= new
+        with self.lab.inside_batch(self.guests, "ip") as lines:
+            for guest in new:
+                lines.append(
+                    f"link add g{guest} address {self.mac(guest)} type veth"
+                    f" peer name p{guest} netns {self.router}"
+                )
+                lines.append(f"link set g{guest} up")
+                lines.append(f"addr add {self.address(guest)}/16 dev g{guest}")
+                metric = f" metric {guest}" if guest else ""
+                lines.append(f"route add default via {self.gateway} dev g{guest}{metric}")
+        with self.lab.inside_batch(self.router, "ip") as lines:
+            lines.extend(f"link set p{guest} master br-guest up" for guest in new)
+        if 0 in new:
+            # Packets are cut to their 64 bytes where they leave, not where they arrive.
+            self.lab.run(self.guests, "ethtool", "-K", "g0", "tx-udp-segmentation", "off")
+
+    @staticmethod
+    def mac(guest):
+        return f"02:00:5e:00:{guest >> 8:02x}:{guest & 255:02x}"
+
+    @staticmethod
+    def address(guest):
+        return f"10.9.{(guest + 2) >> 8}.{(guest + 2) & 255}"
+
+    def socket(self, guest, kind=socket.SOCK_STREAM):
+        """A socket of one guest."""
+        with inside(self.guests):
+            made = socket.socket(socket.AF_INET, kind)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, f"g{guest}".encode())
+        return made

@@ -1,0 +1,134 @@
+"""The order of the measurements: every round asks each contender in turn."""
+
+import os
+import platform
+import sys
+import time
+
+from . import load
+from .contenders import OpenNds, Portal
+
+CONNECTIONS = (1, 32, 256)
+REDIRECT_SECONDS = 5  # openNDS takes seconds to answer the first of 256
+LEVELS = (1, 1000, 10000)
+LOGIN_GUESTS = 20000  # numbers above every guest that is granted in bulk
+
+
+class Plan:
+    """How much is done."""
+
+    def __init__(self, quick):
+        self.rounds = 3 if quick else 5
+        self.seconds = 1 if quick else 3
+        self.redirect_rounds = 1 if quick else 3
+        self.logins = 20 if quick else 200
+        self.idle = 5 if quick else 30
+        self.flows = 5000 if quick else 50000
+        self.starts = 1 if quick else 3
+        # Each grant of openNDS reads and writes the rules of all: 1,000 take minutes, 10,000 hours.
+        self.most_opennds = 1 if quick else 1000
+
+
+def run(lab, folder, kinds, quick):
+    """Measures; returns `{"machine": …, "versions": …, metric: {contender: figures}}`."""
+    plan = Plan(quick)
+    everyone = []
+    for number, kind in enumerate(kinds, 1):
+        own = folder / kind.__name__.lower()
+        own.mkdir()
+        everyone.append(kind(lab, number, own))
+    daemons = [c for c in everyone if isinstance(c, Portal)]
+    results = {
+        "quick": quick,
+        "machine": machine(),
+        "load": os.getloadavg()[0],
+        "versions": {c.name: c.version() for c in everyone},
+    }
+    results["start"] = {c.name: load.median(starts(c, plan.starts)) for c in daemons}
+    say("started")
+    results["rss 0"] = {c.name: c.rss() for c in daemons}
+    for connections in CONNECTIONS:
+        results[f"redirects {connections}"] = redirects(daemons, connections, plan)
+        say(f"redirects, {connections} connections")
+    for guests in LEVELS:
+        present = [
+            c for c in everyone if not isinstance(c, OpenNds) or guests <= plan.most_opennds
+        ]
+        granted = {c.name: c.grant_up_to(guests) for c in present}
+        results[f"grants {guests}"] = {c.name: granted[c.name] for c in present if c in daemons}
+        say(f"{guests} guests online")
+        results[f"rss {guests}"] = {c.name: c.rss() for c in present if c in daemons}
+        results.update(forwarding(present, guests, plan))
+        say(f"forwarding with {guests} guests")
+        if guests == 1000:
+            idle = [c for c in present if c in daemons]
+            results["idle"] = dict(zip([c.name for c in idle], load.idle_cpu(idle, plan.idle)))
+            say("idle")
+    results["logins"] = {c.name: logins(c, plan) for c in daemons}
+    say("logins")
+    results["restart"] = {c.name: load.restart_under_traffic(c) for c in daemons}
+    for contender in daemons:
+        results["restart"][contender.name]["guests"] = contender.granted
+    return results
+
+
+def starts(contender, count):
+    """Seconds from exec to the first redirect; the last start stays."""
+    times = [contender.start()]
+    while len(times) < count:
+        contender.lab.stop(contender.process)
+        times.append(contender.start())
+    return times
+
+
+def redirects(daemons, connections, plan):
+    rounds = {c.name: [] for c in daemons}
+    for _ in range(plan.redirect_rounds):
+        for contender in daemons:
+            rounds[contender.name].append(load.redirects(contender, connections, REDIRECT_SECONDS))
+            contender.await_redirect(60)  # what the load left in its queues is done
+    return {
+        name: {key: load.median([one[key] for one in ones]) for key in ones[0]}
+        for name, ones in rounds.items()
+    }
+
+
+def forwarding(present, guests, plan):
+    tcp = {c.name: [] for c in present}
+    udp = {c.name: [] for c in present}
+    for _ in range(plan.rounds):
+        for contender in present:
+            tcp[contender.name].append(load.tcp_gbits(contender, plan.seconds))
+            udp[contender.name].append(load.small_packets(contender, plan.seconds))
+    return {
+        f"tcp {guests}": {name: load.median(values) for name, values in tcp.items()},
+        f"packets {guests}": {name: load.median(values) for name, values in udp.items()},
+    }
+
+
+def logins(contender, plan):
+    """Guests log in one after another while the router tracks many flows."""
+    flows = load.fill_conntrack(contender, plan.flows)
+    times = []
+    for guest in range(LOGIN_GUESTS, LOGIN_GUESTS + plan.logins):
+        contender.site.plug([guest])
+        times.append(load.login(contender, guest))
+    figures = {
+        f"{what} {name}": load.percentile([one[what] for one in times], share)
+        for what in ("answer", "packet")
+        for name, share in (("p50", 0.5), ("p99", 0.99))
+    }
+    return figures | {"guests": contender.granted, "flows": flows, "logins": len(times)}
+
+
+def machine():
+    with open("/proc/cpuinfo") as cpus:
+        model = next((line.split(":")[1].strip() for line in cpus if "model name" in line), "")
+    return f"{os.cpu_count()} cores ({model or platform.machine()}), Linux {os.uname().release}"
+
+
+_BEGAN = time.monotonic()
+
+
+def say(what):
+    print(f"[{time.monotonic() - _BEGAN:4.0f} s] {what}", file=sys.stderr, flush=True)

@@ -1,0 +1,46 @@
+#!/bin/sh
+# fw4 refuses what guests send to the router itself. Lets through what maitred needs, in every zone
+# that refuses input and is no uplink: the portal and the intercept listener (they listen on guest
+# interfaces alone), DNS and DHCP. Run again after a guest zone was added; `remove` takes it back.
+
+# A named section, so that a second run changes nothing: rule ZONE WHAT PROTOCOLS PORTS [FAMILY]
+rule() {
+	local section="maitred_$1_$2" family=
+	[ -z "$5" ] || family="set firewall.$section.family='$5'"
+	uci -q batch <<-END
+		set firewall.$section=rule
+		set firewall.$section.name='maitred: $2 from $1'
+		set firewall.$section.src='$1'
+		set firewall.$section.proto='$3'
+		set firewall.$section.dest_port='$4'
+		set firewall.$section.target='ACCEPT'
+		$family
+	END
+}
+
+remove() {
+	local section
+	for section in $(uci -q show firewall | sed -n 's/^firewall\.\(maitred_[a-z0-9_]*\)=rule$/\1/p'); do
+		uci delete "firewall.$section"
+	done
+}
+
+add() {
+	local index=0 zone input
+	while zone=$(uci -q get "firewall.@zone[$index].name"); do
+		input=$(uci -q get "firewall.@zone[$index].input")
+		if [ "$input" != ACCEPT ] && [ "$(uci -q get "firewall.@zone[$index].masq")" != 1 ]; then
+			rule "$zone" portal tcp '2050 2051'
+			rule "$zone" dns 'tcp udp' 53
+			rule "$zone" dhcp udp 67 ipv4
+			rule "$zone" dhcpv6 udp 547 ipv6
+		fi
+		index=$((index + 1))
+	done
+}
+
+remove
+[ "$1" = remove ] || add
+uci commit firewall
+# At the first boot the firewall starts later by itself.
+if [ -e /var/run/fw4.state ]; then /etc/init.d/firewall reload; fi

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Builds static musl binaries for OpenWrt targets, strips them, tries each under qemu-user and
+# prints their sizes.
+#   packaging/cross.sh [aarch64|armv7hf|x86_64|mipsel|mips]...      (default: aarch64 mips)
+#   packaging/cross.sh --check [TARGET]...   only proves that every crate compiles (default: mips)
+# Binaries land in dist/maitred-TARGET. Needs Debian 12 or newer; installs what is missing as root.
+set -eu
+cd "$(dirname "$0")/.."
+
+check=
+[ "${1:-}" != --check ] || { check=yes; shift; }
+if [ $# = 0 ]; then
+    set -- mips
+    [ "$check" ] || set -- aarch64 mips
+fi
+
+tools=$PWD/dist/tools
+packaging/install.sh cross
+if ! [ -x "$tools/bin/cargo-zigbuild" ]; then
+    /usr/bin/python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check cargo-zigbuild==0.24.0 ziglang==0.15.2
+fi
+
+# Debian's rustc carries the library source, which big-endian mips needs; rustup's comes first in
+# PATH elsewhere. The cache folder keeps zig's objects out of the home folder.
+export PATH="$tools/bin:/usr/bin:/bin" RUSTC_BOOTSTRAP=1
+export CARGO_TARGET_DIR="$PWD/dist/target" CARGO_ZIGBUILD_CACHE_DIR="$PWD/dist/zig"
+export CARGO_PROFILE_RELEASE_PANIC=abort CARGO_PROFILE_RELEASE_STRIP=true
+
+triple() {
+    case $1 in
+        aarch64 | x86_64 | mipsel | mips) echo "$1-unknown-linux-musl" ;;
+        armv7hf) echo armv7-unknown-linux-musleabihf ;;
+        *) echo "cross.sh: no target \"$1\"" >&2; exit 2 ;;
+    esac
+}
+
+for target in "$@"; do
+    name=$(triple "$target")
+    if [ "$check" ]; then
+        cargo-zigbuild check --locked --bins --lib --target "$name" -Zbuild-std=std,panic_unwind
+    else
+        cargo-zigbuild build --release --locked --bin maitred --target "$name" \
+            -Zbuild-std=std,panic_abort
+        cp "$CARGO_TARGET_DIR/$name/release/maitred" "dist/maitred-$target"
+    fi
+done
+[ -z "$check" ] || exit 0
+
+for target in "$@"; do packaging/smoke.sh "$target"; done
+printf '\n| target | stripped | xz -9e |\n|---|---|---|\n'
+for target in "$@"; do
+    file=dist/maitred-$target
+    printf '%s %s %s\n' "$target" "$(wc -c <"$file")" "$(xz -9e -c "$file" | wc -c)" |
+        awk '{ printf "| %s | %.2f MB | %.2f MB |\n", $1, $2 / 1e6, $3 / 1e6 }'
+done

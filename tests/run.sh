@@ -1,0 +1,51 @@
+#!/bin/bash
+# Every check and test of maitred, in one command; needs root, for network namespaces and packages.
+# On a bare Debian 12 with a Rust toolchain it installs what it needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "$(id -u)" != 0 ]; then
+    echo "tests/run.sh: run me as root: the tests make network namespaces" >&2
+    exit 1
+fi
+
+# A step under a time limit; says what it cost.
+step() {
+    local limit=$1 name=$2 start=$SECONDS
+    shift 2
+    printf '\n== %s\n' "$name"
+    if ! timeout --kill-after=10 "$limit" "$@"; then
+        echo "FAILED: $name (limit $limit)" >&2
+        exit 1
+    fi
+    echo "== $name: $((SECONDS - start)) s"
+}
+
+# cargo-nextest runs each test as a process and ends those that hang. An unoptimised build of it
+# costs half the time and runs the same tests.
+nextest() {
+    command -v cargo-nextest >/dev/null ||
+        cargo install --quiet --locked --debug --root target/tools cargo-nextest@0.9.143
+}
+
+scripts() {
+    local files
+    mapfile -t files < <(git ls-files -co --exclude-standard |
+        xargs awk 'FNR == 1 && /^#!\/bin\/(ba)?sh/ { print FILENAME }')
+    # SC1008: rc.common's shebang. SC3043: OpenWrt's ash has `local`.
+    shellcheck --exclude=SC1008,SC3043 "${files[@]}"
+    for file in openwrt/*/files/*.json; do python3 -m json.tool "$file" >/dev/null; done
+    echo "${#files[@]} scripts"
+}
+export -f nextest scripts
+
+export PATH="$PATH:$PWD/target/tools/bin" CARGO_TERM_COLOR=never
+step 10m "packages" packaging/install.sh build test cross
+[ ! -e tests/browser/package.json ] || step 5m "playwright" npm ci --silent --prefix tests/browser
+step 20m "cargo-nextest" bash -c nextest
+step 1m "format" cargo fmt --check
+step 1m "shell scripts" bash -euo pipefail -c scripts
+step 15m "clippy" cargo clippy --quiet --locked --all-targets -- -D warnings
+step 15m "builds for big-endian mips" packaging/cross.sh --check
+step 25m "tests" cargo nextest run --locked
+printf '\nAll checks passed in %d min %d s\n' $((SECONDS / 60)) $((SECONDS % 60))
