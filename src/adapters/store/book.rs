@@ -249,12 +249,11 @@ impl Book {
         at: BootTime,
     ) -> Result<(), StoreError> {
         let (kind, guest) = identity_columns(&identity);
-        let (boot, at) = (&self.boot, int(at.0));
-        let left = grant.left.map(millis);
+        let (boot, at_ms) = (&self.boot, int(at.0));
         self.run(
             "INSERT INTO session (id, zone, mac, identity, guest, method, address, mark, limits,
-                 up, down, left_ms, ends_boot, ends_ms, boot, started_ms, started)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?13, ?15, ?16)",
+                 up, down, boot, started_ms, started)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, ?10, ?11, ?12)",
             params![
                 int(grant.session.0),
                 self.zone_name(grant.zone),
@@ -265,16 +264,17 @@ impl Book {
                 address,
                 grant.mark.0,
                 serde_json::to_string(&grant.limits).unwrap_or_default(),
-                int(grant.used_up),
-                int(grant.used_down),
-                left,
                 boot.row,
-                left.map(|left| at.saturating_add(left)),
-                at,
-                boot.wall(at)
+                at_ms,
+                boot.wall(at_ms)
             ],
         )?;
-        self.log_access(grant.session, "start", Some(at))
+        self.run(
+            "INSERT INTO usage (session, up, down, boot) VALUES (?1, 0, 0, ?2)",
+            params![int(grant.session.0), boot.row],
+        )?;
+        self.session_used(grant.session, (grant.used_up, grant.used_down), grant.left, at)?;
+        self.log_access(grant.session, "start", Some(at_ms))
     }
 
     fn session_used(
@@ -282,19 +282,19 @@ impl Book {
         session: SessionId,
         (up, down): (u64, u64),
         left: Option<Duration>,
-        written: BootTime,
+        at: BootTime,
     ) -> Result<(), StoreError> {
         let left = left.map(millis);
         self.run(
-            "UPDATE session SET up = ?2, down = ?3, left_ms = ?4, ends_boot = ?5, ends_ms = ?6
-             WHERE id = ?1 AND reason IS NULL",
+            "UPDATE usage SET up = ?2, down = ?3, left_ms = ?4, boot = ?5, ends_ms = ?6
+             WHERE session = ?1",
             params![
                 int(session.0),
                 int(up),
                 int(down),
                 left,
                 self.boot.row,
-                left.map(|left| int(written.0).saturating_add(left))
+                left.map(|left| int(at.0).saturating_add(left))
             ],
         )
     }
@@ -327,6 +327,7 @@ impl Book {
         if ended == 0 {
             return Ok(());
         }
+        self.run("DELETE FROM usage WHERE session = ?1", [int(session.0)])?;
         self.log_access(session, "end", at)?;
         self.outbox.put_session(&self.connection, &self.device_secret, session)
     }

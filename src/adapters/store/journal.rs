@@ -2,15 +2,17 @@
 //! its frame is here, at the price of one short write; the database is settled far less often,
 //! which is what keeps a day's writing to the flash small.
 //!
-//! A frame is its payload's length and CRC-32 (both 32 bits, little-endian) and the payload, JSON.
+//! A frame is its payload's length and CRC-32 (both 32 bits, little-endian) and the payload, deflated JSON.
 //! The first frame is the [`Header`]; a frame cut short by a power cut ends the file.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use flate2::Crc;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use flate2::{Compression, Crc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +113,9 @@ impl Journal {
     }
 
     fn write(&mut self, payload: &impl Serialize) -> io::Result<()> {
-        let payload = serde_json::to_vec(payload)?;
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&serde_json::to_vec(payload)?)?;
+        let payload = encoder.finish()?;
         let length = u32::try_from(payload.len())
             .ok()
             .filter(|length| *length <= LONGEST_FRAME)
@@ -164,7 +168,8 @@ impl Groups<'_> {
         if !whole(self.frames.read_exact(&mut payload))? || checksum(&payload) != crc {
             return Ok(None);
         }
-        let Ok(value) = serde_json::from_slice(&payload) else { return Ok(None) };
+        let inflated = DeflateDecoder::new(payload.as_slice());
+        let Ok(value) = serde_json::from_reader(inflated) else { return Ok(None) };
         self.read += 8 + u64::from(length);
         Ok(Some(value))
     }

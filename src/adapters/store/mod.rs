@@ -131,7 +131,7 @@ impl Store {
         let (jobs, receiver) = sync_channel(CAPACITY);
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .stack_size(256 << 10)
+            .stack_size(1 << 20)
             .spawn(move || writer.run(&receiver))
             .map_err(StoreError::Files)?;
         let shared = Shared { path, counters, writer: Mutex::new(Some(thread)) };

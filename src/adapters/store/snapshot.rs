@@ -35,11 +35,11 @@ pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
 fn sessions(book: &mut Book, now: Now) -> Result<Vec<SavedSession>, StoreError> {
     let rows = collect(
         book,
-        "SELECT s.id, s.zone, s.mac, s.mark, s.limits, s.up, s.down, s.left_ms,
-             s.ends_boot, s.ends_ms, s.ends_ms + b.offset, s.identity, s.guest,
+        "SELECT s.id, s.zone, s.mac, s.mark, s.limits, u.up, u.down, u.left_ms,
+             u.boot, u.ends_ms, u.ends_ms + b.offset, s.identity, s.guest,
              s.boot, s.started_ms
-         FROM session s LEFT JOIN boot b ON b.id = s.ends_boot
-         WHERE s.reason IS NULL ORDER BY s.id",
+         FROM usage u JOIN session s ON s.id = u.session JOIN boot b ON b.id = u.boot
+         ORDER BY s.id",
         |row| {
             let clock = (row.get(8)?, row.get(9)?, row.get(10)?);
             let session = SessionRow {

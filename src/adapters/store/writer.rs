@@ -24,7 +24,7 @@ const GROUP: usize = 200;
 const BACKLOG: usize = 10_000;
 /// The database is settled after this long, or this many bytes of journal.
 const SETTLE_AFTER: Duration = Duration::from_secs(600);
-const SETTLE_BYTES: u64 = 1 << 20;
+const SETTLE_BYTES: u64 = 256 << 10;
 /// Between two tries while the disk refuses.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
