@@ -66,8 +66,7 @@ impl Book {
     /// From here on, entries are of this header's boot and zones.
     pub(super) fn enter(&mut self, header: &Header) -> Result<(), StoreError> {
         self.begin()?;
-        self.connection
-            .execute("INSERT OR IGNORE INTO boot (uuid) VALUES (?1)", [&header.boot])?;
+        self.connection.execute("INSERT OR IGNORE INTO boot (uuid) VALUES (?1)", [&header.boot])?;
         let (row, offset) = self.connection.query_row(
             "SELECT id, offset FROM boot WHERE uuid = ?1",
             [&header.boot],
@@ -344,13 +343,7 @@ impl Book {
                  (session, event, mac, address, identity, guest, boot, at_ms, at)
              SELECT id, ?2, mac, address, identity, guest, ?3, ?4, ?5
              FROM session WHERE id = ?1",
-            params![
-                int(session.0),
-                event,
-                self.boot.row,
-                at,
-                at.and_then(|at| self.boot.wall(at))
-            ],
+            params![int(session.0), event, self.boot.row, at, at.and_then(|at| self.boot.wall(at))],
         )
     }
 
@@ -375,15 +368,7 @@ impl Book {
         self.run(
             "INSERT INTO visit (id, zone, mac, boot, started_ms, started, device_nth)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                id,
-                self.zone_name(zone),
-                mac.0.as_slice(),
-                boot.row,
-                at,
-                boot.wall(at),
-                nth
-            ],
+            params![id, self.zone_name(zone), mac.0.as_slice(), boot.row, at, boot.wall(at), nth],
         )?;
         self.run(
             "INSERT INTO presence (visit, boot, last_ms, dwell, carried) VALUES (?1, ?2, ?3, 0, 0)",

@@ -168,8 +168,12 @@ impl Groups<'_> {
         if !whole(self.frames.read_exact(&mut payload))? || checksum(&payload) != crc {
             return Ok(None);
         }
-        let inflated = DeflateDecoder::new(payload.as_slice());
-        let Ok(value) = serde_json::from_reader(inflated) else { return Ok(None) };
+        let mut json = Vec::new();
+        let mut inflated = DeflateDecoder::new(payload.as_slice()).take(u64::from(LONGEST_FRAME));
+        if inflated.read_to_end(&mut json).is_err() {
+            return Ok(None);
+        }
+        let Ok(value) = serde_json::from_slice(&json) else { return Ok(None) };
         self.read += 8 + u64::from(length);
         Ok(Some(value))
     }

@@ -140,7 +140,9 @@ impl Outbox {
             .query_map([boot.row, self.cut], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<Vec<(i64, String)>, _>>()?;
         for (seq, body) in rows {
-            let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(&body) else { continue };
+            let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(&body) else {
+                continue;
+            };
             let started = object.remove("boot_ms").as_ref().and_then(Value::as_i64);
             object.remove("boot");
             object.insert("started".into(), started.and_then(|at| boot.wall(at)).into());

@@ -38,10 +38,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
 
 /// The file itself is damaged, or is no database.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 /// Moves a damaged database out of the way, under a name that is still free, and says so.

@@ -15,9 +15,7 @@ use crate::adapters::inbox::{Envelope, Inbox};
 use crate::clock;
 use crate::domain::effect::{EndReason, Grant, Method};
 use crate::domain::event::{Consent, Event, Snapshot};
-use crate::domain::names::{
-    BootTime, GuestKey, Mac, Mark, SessionId, VisitId, WallTime, ZoneId,
-};
+use crate::domain::names::{BootTime, GuestKey, Mac, Mark, SessionId, VisitId, WallTime, ZoneId};
 use crate::domain::policy::{Identity, Limits};
 
 /// A store in a folder, and the loop's end of its inbox.

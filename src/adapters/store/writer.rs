@@ -156,9 +156,8 @@ impl Writer {
     }
 
     fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        let due = self
-            .resting_until
-            .or_else(|| self.commit_at.into_iter().chain(self.settle_at).min());
+        let due =
+            self.resting_until.or_else(|| self.commit_at.into_iter().chain(self.settle_at).min());
         match due {
             Some(at) => jobs.recv_timeout(at - clock::boot()),
             None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -226,8 +225,7 @@ impl Writer {
     /// Makes what is pending durable, and answers those who wait for it.
     fn commit(&mut self) -> Result<(), StoreError> {
         while !self.pending.is_empty() {
-            let entries: Vec<Entry> =
-                self.pending.iter().take(GROUP).cloned().collect();
+            let entries: Vec<Entry> = self.pending.iter().take(GROUP).cloned().collect();
             let group = Group { at: clock::boot(), entries };
             if let Err(error) = self.journal.append(&group) {
                 self.fail_sessions();

@@ -153,12 +153,7 @@ fn deliver(
     }
 }
 
-fn post(
-    agent: &Agent,
-    settings: &Settings,
-    batch: &Batch,
-    body: &[u8],
-) -> Result<i64, SyncError> {
+fn post(agent: &Agent, settings: &Settings, batch: &Batch, body: &[u8]) -> Result<i64, SyncError> {
     let mut request = agent
         .post(&settings.url)
         .header("content-type", "application/x-ndjson")

@@ -176,7 +176,10 @@ fn everything_arrives_once_and_is_forgotten() {
     bench.put([opened(11, 1, None, 1), closed(11, 1, 2)]);
     sync(&bench, &settings(&hq.url)).unwrap();
     let last = hq.requests().pop().unwrap();
-    assert_eq!((last.seqs(), last.header("maitred-stream")), (vec![11], first.header("maitred-stream")));
+    assert_eq!(
+        (last.seqs(), last.header("maitred-stream")),
+        (vec![11], first.header("maitred-stream"))
+    );
     bench.close();
 }
 
@@ -319,8 +322,7 @@ async fn the_thread_runs_on_demand_and_remembers_it() {
         tz: jiff::tz::TimeZone::UTC,
     };
     let clock = Clock::new(Trust::Always);
-    let nightly =
-        Nightly::start(bench.store.clone(), settings(&hq.url), schedule, clock).unwrap();
+    let nightly = Nightly::start(bench.store.clone(), settings(&hq.url), schedule, clock).unwrap();
     let before = clock.now().wall;
     assert_eq!(nightly.now().await.unwrap().rows, 10);
     let (one, two) = tokio::join!(nightly.now(), nightly.now());

@@ -83,7 +83,9 @@ fn a_killed_writer_keeps_every_session_it_acknowledged() {
     for round in 1..=12u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("adapters::store::tests::disk::a_killed_writer_keeps_every_session_it_acknowledged")
+            .arg(
+                "adapters::store::tests::disk::a_killed_writer_keeps_every_session_it_acknowledged",
+            )
             .env(CHILD, folder.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -106,8 +108,7 @@ fn a_killed_writer_keeps_every_session_it_acknowledged() {
         assert_eq!(saved, (1..=last).collect::<Vec<_>>(), "none is missing");
         bench.close();
         let rows: i64 = value(&folder.path().join("store.db"), "SELECT count(*) FROM outbox");
-        let closed: i64 =
-            value(&folder.path().join("store.db"), "SELECT count(dwell) FROM visit");
+        let closed: i64 = value(&folder.path().join("store.db"), "SELECT count(dwell) FROM visit");
         assert_eq!(rows, closed, "a visit and its outbox row come together");
         assert!(closed + 2 >= i64::try_from(acknowledged).unwrap());
     }

@@ -64,7 +64,8 @@ impl Model {
                 self.present.insert(device, (self.visits, at, at));
                 let name = Some(format!("phone-{device}"));
                 let zone = ZoneId(1);
-                let heard = Record::Device { mac: mac(device), zone, hostname: name, at: BootTime(at) };
+                let heard =
+                    Record::Device { mac: mac(device), zone, hostname: name, at: BootTime(at) };
                 vec![heard, opened(self.visits, device, None, at)]
             }
             Step::Login(device, key) if self.present.contains_key(&device) => {
@@ -236,8 +237,7 @@ fn time_left_runs_on_the_boot_clock_and_over_a_reboot_on_the_wall() {
     bench.close();
     // Another boot, twenty minutes after the start by the wall.
     plan.boot = "boot-2";
-    plan.now =
-        Now { boot: BootTime(5_000), wall: Some(WallTime(1_700_000_000_000 + 1_300_000)) };
+    plan.now = Now { boot: BootTime(5_000), wall: Some(WallTime(1_700_000_000_000 + 1_300_000)) };
     let bench = plan.open();
     assert_eq!(bench.snapshot.sessions[0].grant.left, Some(Duration::from_secs(2400)));
     bench.close();
