@@ -8,7 +8,7 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-/// The system's certificates (OpenWrt's `ca-bundle`, Debian's `ca-certificates`).
+/// The system's certificates (`OpenWrt`'s `ca-bundle`, Debian's `ca-certificates`).
 pub const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Why there is no client.

@@ -29,6 +29,8 @@ pub(super) struct Header {
     pub generation: u64,
     /// The boot whose clock the times are of.
     pub boot: String,
+    /// Wall time − boot time in milliseconds, if that was known when the journal was begun.
+    pub offset: Option<i64>,
     /// The zones' names, by [`crate::domain::names::ZoneId`].
     pub zones: Vec<String>,
 }
@@ -159,8 +161,8 @@ impl Groups<'_> {
         if !whole(self.frames.read_exact(&mut prefix))? {
             return Ok(None);
         }
-        let [a, b, c, d, e, f, g, h] = prefix;
-        let (length, crc) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let prefix = u64::from_le_bytes(prefix);
+        let (length, crc) = ((prefix & 0xffff_ffff) as u32, (prefix >> 32) as u32);
         if u64::from(length) + 8 > self.remains() || length > LONGEST_FRAME {
             return Ok(None);
         }
@@ -213,7 +215,7 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header { generation: 7, boot: "b".into(), zones: vec!["hall".into()] }
+        Header { generation: 7, boot: "b".into(), offset: None, zones: vec!["hall".into()] }
     }
 
     fn group(at: u64) -> Group {

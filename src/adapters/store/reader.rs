@@ -161,7 +161,7 @@ fn dwell_figures(report: &mut DayReport, mut dwells: Vec<u64>, visitor_after: Du
     dwells.sort_unstable();
     let middle = dwells.len() / 2;
     report.median = dwells.get(middle).map(|upper| {
-        let lower = if dwells.len() % 2 == 0 { dwells[middle - 1] } else { *upper };
+        let lower = if dwells.len().is_multiple_of(2) { dwells[middle - 1] } else { *upper };
         Duration::from_millis(lower.midpoint(*upper))
     });
     let sum: u64 = dwells.iter().sum();

@@ -318,7 +318,7 @@ async fn the_thread_runs_on_demand_and_remembers_it() {
     let hq = Office::open([]);
     let schedule = Schedule {
         at: TimeOfDay { hour: 3, minute: 30 },
-        jitter: Duration::from_secs(3600),
+        jitter: Duration::from_hours(1),
         tz: jiff::tz::TimeZone::UTC,
     };
     let clock = Clock::new(Trust::Always);

@@ -9,7 +9,7 @@ use super::*;
 fn records_share_a_group_and_a_session_does_not_wait() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = Plan::new(folder.path());
-    plan.commit_every = Duration::from_secs(3600);
+    plan.commit_every = Duration::from_hours(1);
     let mut bench = plan.open();
     bench.put((1..=150).map(|number| opened(number, number, None, number)));
     bench.put([started(1, 2, 500)]);
@@ -126,6 +126,7 @@ fn a_damaged_database_is_set_aside_and_the_journal_is_kept() {
         .unwrap();
     let bench = plan.open();
     assert_eq!(bench.snapshot.next_visit, 1, "a new database");
+    bench.store.clock_trusted(1_000_000).unwrap();
     bench.put([opened(1, 2, None, 1000)]);
     bench.store.publish().unwrap();
     // The damage comes while the store runs: every page but the first, and none in a cache.
@@ -145,6 +146,8 @@ fn a_damaged_database_is_set_aside_and_the_journal_is_kept() {
     let visits: Vec<u64> = bench.snapshot.visits.iter().map(|visit| visit.visit.0).collect();
     assert_eq!((visits, bench.snapshot.sessions.len()), (vec![2, 3], 1));
     bench.close();
+    let walls: String = value(&plan.path, "SELECT group_concat(started) FROM visit");
+    assert_eq!(walls, "1001000,1003000", "the new database knows the time");
     for number in 1..=2 {
         let aside = folder.path().join(format!("store.db.damaged-{number}"));
         assert!(aside.exists(), "kept for whoever wants to look");
@@ -173,8 +176,8 @@ fn a_database_of_version_1_is_read() {
     let snapshot = &bench.snapshot;
     assert_eq!((snapshot.next_session, snapshot.next_visit), (4, 6));
     assert_eq!(snapshot.sessions.len(), 1);
-    assert_eq!(snapshot.sessions[0].grant.left, Some(Duration::from_secs(1800)));
-    assert_eq!(snapshot.visits[0].carried, Duration::from_secs(60));
+    assert_eq!(snapshot.sessions[0].grant.left, Some(Duration::from_mins(30)));
+    assert_eq!(snapshot.visits[0].carried, Duration::from_mins(1));
     assert_eq!(snapshot.guests[0].mask, "*34");
     assert_eq!(bench.store.next_batch(10).unwrap().unwrap().seqs, [7]);
     bench.close();
@@ -267,7 +270,7 @@ fn the_outbox_drops_the_oldest_anonymous_rows_first() {
 fn a_busy_day_writes_little() {
     let disk = SmallDisk::new("size=64m");
     let mut plan = Plan::new(disk.0.path());
-    plan.commit_every = Duration::from_secs(3600);
+    plan.commit_every = Duration::from_hours(1);
     let mut bench = plan.open();
     // What is handed to the kernel; how much of a page that dirties is the file system's affair.
     let written = || {
@@ -302,7 +305,7 @@ fn a_busy_day_writes_little() {
         // Every five minutes a checkpoint of all who are present.
         if n % 21 == 0 {
             for m in n.saturating_sub(159).max(1)..=n {
-                let (session, left) = (SessionId(m), Some(Duration::from_secs(900)));
+                let (session, left) = (SessionId(m), Some(Duration::from_mins(15)));
                 bench.put([
                     seen(m, 300_000, at),
                     Record::SessionUsed { session, up: at, down: at, left },

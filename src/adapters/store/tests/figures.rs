@@ -9,7 +9,7 @@ use super::*;
 /// Midnight in Shanghai, 2 March 2026.
 const MIDNIGHT: i64 = 1_772_380_800_000;
 const MINUTE: i64 = 60_000;
-const VISITOR: Duration = Duration::from_secs(300);
+const VISITOR: Duration = Duration::from_mins(5);
 
 /// A visit by device and guest, wall times in minutes since midnight; `None` is still open.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +64,8 @@ fn a_day_counted_by_hand() {
     let report = report(&stays, 740);
     assert_eq!((report.visits, report.visitors), (6, 5));
     assert_eq!(report.buckets, [1, 2, 1, 1, 1]);
-    assert_eq!(report.median, Some(Duration::from_secs(20 * 60)), "between 10 and 30");
-    assert_eq!(report.mean, Some(Duration::from_millis(541 * 60_000 / 6)));
+    assert_eq!(report.median, Some(Duration::from_mins(20)), "between 10 and 30");
+    assert_eq!(report.mean, Some(Duration::from_secs(5410)));
     assert_eq!(report.guests, Repeat { all: 2, again: 2 });
     assert_eq!(report.devices, Repeat { all: 3, again: 1 });
     // Devices 2 and 4 of 1, 2, 3, 4, 5, 7.
@@ -77,7 +77,7 @@ fn a_day_counted_by_hand() {
     assert_eq!(report.by_hour, by_hour, "not beyond now, for a visit that ends later");
     let present = &report.present[0];
     assert_eq!((report.present.len(), present.mac, present.visits), (1, mac(4), 1));
-    assert_eq!(present.dwell, Duration::from_secs(600), "so far, not to the last evidence");
+    assert_eq!(present.dwell, Duration::from_mins(10), "so far, not to the last evidence");
 }
 
 #[test]
