@@ -183,3 +183,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_million_visits_do_not_slow_the_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan::new(folder.path());
+    plan.open().close();
+    // 400 days of 2,500 visits, the last of them today.
+    let first = MIDNIGHT + 720 * MINUTE - 400 * 86_400_000;
+    Connection::open(&plan.path)
+        .unwrap()
+        .execute_batch(&format!(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+             INSERT INTO visit (id, zone, mac, boot, started_ms, started, dwell, device_nth)
+             SELECT i, 'hall', randomblob(6), 1, i * 34560, {first} + i * 34560, 600000, 1
+             FROM n"
+        ))
+        .unwrap();
+    let before = clock::boot();
+    let bench = plan.open();
+    let opening = clock::boot() - before;
+    let (reader, tz) = (bench.store.reader(), TimeZone::posix("CST-8").unwrap());
+    let mut slowest = Duration::ZERO;
+    for round in 1..=30 {
+        bench.put([opened(1_000_000 + round, round, None, 1000 + round)]);
+        let before = clock::boot();
+        let now = WallTime(MIDNIGHT + 721 * MINUTE);
+        assert_eq!(reader.day_report(now, &tz, VISITOR).unwrap().visits, 1251);
+        slowest = slowest.max(clock::boot() - before);
+    }
+    println!("open {opening:?}, slowest report {slowest:?}");
+    assert!(slowest <= Duration::from_millis(100), "{slowest:?}");
+    assert!(opening <= Duration::from_millis(100), "{opening:?}");
+    bench.close();
+}
