@@ -8,7 +8,7 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-/// The system's certificates (OpenWrt's `ca-bundle`, Debian's `ca-certificates`).
+/// The system's certificates (`OpenWrt`'s `ca-bundle`, Debian's `ca-certificates`).
 pub const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Why there is no client.
@@ -63,4 +63,78 @@ fn read_roots(path: &Path) -> Result<Vec<Certificate<'static>>, ClientError> {
         })
         .collect();
     if roots.is_empty() { Err(ClientError::NoRoots(path.to_owned())) } else { Ok(roots) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/adapters/testdata/tls").join(name)
+    }
+
+    /// Answers every connection 200 `ok` over TLS, as `localhost`.
+    fn secure_server() -> SocketAddr {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = vec![CertificateDer::from_pem_file(fixture("server.pem")).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = StreamOwned::new(session, stream.unwrap());
+                // A client that does not trust us hangs up in the handshake.
+                if stream.read(&mut [0; 4096]).is_ok() {
+                    let _ = stream.write_all(
+                        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+                    );
+                    stream.conn.send_close_notify();
+                    let _ = stream.flush();
+                }
+            }
+        });
+        address
+    }
+
+    fn get(url: &str, ca: &str) -> Result<String, ureq::Error> {
+        let agent = agent(url, Some(&fixture(ca)), TIMEOUT).unwrap();
+        agent.get(url).call()?.body_mut().read_to_string()
+    }
+
+    #[test]
+    fn only_the_named_authority_and_name_are_trusted() {
+        let port = secure_server().port();
+        assert_eq!(get(&format!("https://localhost:{port}/"), "ca.pem").unwrap(), "ok");
+        assert_eq!(get(&format!("HTTPS://127.0.0.1:{port}/"), "ca.pem").unwrap(), "ok");
+        let stranger = get(&format!("https://localhost:{port}/"), "other-ca.pem");
+        assert!(stranger.is_err(), "{stranger:?}");
+        let misnamed = get(&format!("https://127.0.0.2:{port}/"), "ca.pem");
+        assert!(misnamed.is_err(), "{misnamed:?}");
+    }
+
+    #[test]
+    fn certificates_are_read_only_when_needed() {
+        let nowhere = Path::new("/nowhere/ca.pem");
+        assert!(agent("http://127.0.0.1/", Some(nowhere), TIMEOUT).is_ok());
+        let missing = agent("https://127.0.0.1/", Some(nowhere), TIMEOUT).err().unwrap();
+        assert!(missing.to_string().contains("/nowhere/ca.pem"), "{missing}");
+        let empty = agent("https://127.0.0.1/", Some(&fixture("server.key")), TIMEOUT);
+        assert!(matches!(empty, Err(ClientError::NoRoots(_))));
+    }
 }

@@ -61,7 +61,7 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
     let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
     let (table, found) = firewall::open(firewall::Plan::from_config(config), inbox.clone())?;
     let (keys, made) = keys::load_or_make(&config.store.state_dir)?;
-    let (store, snapshot) = open_store(config, &keys, clock, inbox.clone())?;
+    let (store, snapshot) = open_store(config, &keys, clock, &inbox)?;
     if made && !snapshot.guests.is_empty() {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
@@ -110,7 +110,7 @@ fn open_store(
     config: &Config,
     keys: &keys::Keys,
     clock: Clock,
-    inbox: Inbox,
+    inbox: &Inbox,
 ) -> anyhow::Result<(Store, crate::domain::event::Snapshot)> {
     let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
     let settings = store::Settings {

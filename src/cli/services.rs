@@ -133,7 +133,7 @@ fn repeat(repeat: Repeat) -> Value {
 
 fn listener(counts: &Counts) -> Value {
     json!({
-        "answered": count(&counts.answered),
+        "served": count(&counts.served),
         "malformed": count(&counts.malformed),
         "refused": count(&counts.refused),
         "late": count(&counts.late),

@@ -1,6 +1,7 @@
 //! Carries journal entries into the database. All of it happens in one transaction that stays
 //! open until [`Book::settle`]; the entries are safe in the journal meanwhile.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -8,10 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::journal::{Entry, Group, Header};
 use super::outbox::{self, Outbox};
 use super::{StoreError, schema};
-use crate::domain::effect::{EndReason, Grant, Method, Record};
-use crate::domain::event::Consent;
-use crate::domain::names::{BootTime, GuestKey, Mac, SessionId, VisitId, ZoneId};
-use crate::domain::policy::Identity;
+use crate::domain::names::{BootTime, ZoneId};
 
 /// The database, seen from its one writer.
 #[derive(Debug)]
@@ -66,7 +64,10 @@ impl Book {
     /// From here on, entries are of this header's boot and zones.
     pub(super) fn enter(&mut self, header: &Header) -> Result<(), StoreError> {
         self.begin()?;
-        self.connection.execute("INSERT OR IGNORE INTO boot (uuid) VALUES (?1)", [&header.boot])?;
+        self.connection.execute(
+            "INSERT OR IGNORE INTO boot (uuid, offset) VALUES (?1, ?2)",
+            params![header.boot, header.offset],
+        )?;
         let (row, offset) = self.connection.query_row(
             "SELECT id, offset FROM boot WHERE uuid = ?1",
             [&header.boot],
@@ -119,7 +120,7 @@ impl Book {
     }
 
     /// Goes on with another database, after this one turned out to be damaged.
-    pub(super) fn replace(&mut self, path: &std::path::Path) -> Result<(), StoreError> {
+    pub(super) fn replace(&mut self, path: &Path) -> Result<(), StoreError> {
         self.connection = Connection::open_in_memory()?;
         schema::set_aside(path)?;
         let fresh = schema::open(path)?;
@@ -131,6 +132,11 @@ impl Book {
     pub(super) fn zone_named(&self, name: &str) -> Option<ZoneId> {
         let place = self.zones.iter().position(|zone| zone == name)?;
         u8::try_from(place).ok().map(ZoneId)
+    }
+
+    /// The name that rows carry for a zone.
+    pub(super) fn zone_name(&self, zone: ZoneId) -> &str {
+        self.zones.get(usize::from(zone.0)).map_or("", String::as_str)
     }
 
     fn begin(&mut self) -> Result<(), StoreError> {
@@ -154,283 +160,6 @@ impl Book {
         }
     }
 
-    fn take_record(&mut self, record: &Record, written: BootTime) -> Result<(), StoreError> {
-        match record {
-            Record::Device { mac, zone, hostname, .. } => {
-                self.device(*mac, *zone, hostname.as_deref())
-            }
-            Record::Verified { guest, mac, mask, consent, method, at } => {
-                self.verified(*guest, *mac, mask, consent, *method, *at)
-            }
-            Record::SessionStarted { grant, identity, method, address, at } => {
-                let address = address.map(|address| address.to_string());
-                self.session_started(grant, *identity, *method, address, *at)
-            }
-            Record::SessionUsed { session, up, down, left } => {
-                self.session_used(*session, (*up, *down), *left, written)
-            }
-            Record::SessionEnded { session, reason, up, down, at } => {
-                self.session_ended(*session, *reason, (*up, *down), Some(*at))
-            }
-            Record::VisitOpened { visit, zone, mac, guest, at } => {
-                self.visit_opened(*visit, *zone, *mac, *guest, *at)
-            }
-            Record::VisitGuest { visit, guest } => self.visit_guest(*visit, *guest),
-            Record::VisitSeen { visit, dwell, last } => self.visit_seen(*visit, *dwell, *last),
-            Record::VisitClosed { visit, dwell, .. } => self.visit_closed(*visit, *dwell),
-            Record::TokenUsed { nonce, expires } => {
-                self.run(
-                    "INSERT OR REPLACE INTO used_token (nonce, expires) VALUES (?1, ?2)",
-                    params![nonce.as_slice(), expires.0],
-                )?;
-                // A day's grace for a wall clock that was wrong for a while.
-                self.run(
-                    "DELETE FROM used_token WHERE expires < ?1",
-                    [self.boot.wall(int(written.0)).unwrap_or(0) - 86_400_000],
-                )
-            }
-        }
-    }
-
-    fn device(&self, mac: Mac, zone: ZoneId, name: Option<&str>) -> Result<(), StoreError> {
-        self.run(
-            "INSERT INTO device (mac, zone, hostname, seen)
-             VALUES (?1, ?2, ?3, (SELECT coalesce(max(id), 0) FROM visit))
-             ON CONFLICT (mac) DO UPDATE SET zone = excluded.zone,
-                 hostname = coalesce(excluded.hostname, hostname), seen = excluded.seen",
-            params![mac.0.as_slice(), self.zone_name(zone), name],
-        )
-    }
-
-    fn verified(
-        &self,
-        guest: GuestKey,
-        mac: Mac,
-        mask: &str,
-        consent: &Consent,
-        method: Method,
-        at: BootTime,
-    ) -> Result<(), StoreError> {
-        let (boot, at) = (&self.boot, int(at.0));
-        self.run(
-            "INSERT INTO guest (key, mask) VALUES (?1, ?2)
-             ON CONFLICT (key) DO UPDATE SET mask = excluded.mask",
-            params![guest.0.as_slice(), mask],
-        )?;
-        self.run(
-            "INSERT INTO device (mac, zone, guest, boot, verified_ms, verified)
-             VALUES (?1, '', ?2, ?3, ?4, ?5)
-             ON CONFLICT (mac) DO UPDATE SET guest = excluded.guest, boot = excluded.boot,
-                 verified_ms = excluded.verified_ms, verified = excluded.verified",
-            params![mac.0.as_slice(), guest.0.as_slice(), boot.row, at, boot.wall(at)],
-        )?;
-        self.run(
-            "INSERT INTO consent (guest, terms, marketing, method, boot, at_ms, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                guest.0.as_slice(),
-                consent.terms,
-                consent.marketing,
-                method.as_str(),
-                boot.row,
-                at,
-                boot.wall(at)
-            ],
-        )
-    }
-
-    fn session_started(
-        &self,
-        grant: &Grant,
-        identity: Identity,
-        method: Method,
-        address: Option<String>,
-        at: BootTime,
-    ) -> Result<(), StoreError> {
-        let (kind, guest) = identity_columns(&identity);
-        let (boot, at) = (&self.boot, int(at.0));
-        let left = grant.left.map(millis);
-        self.run(
-            "INSERT INTO session (id, zone, mac, identity, guest, method, address, mark, limits,
-                 up, down, left_ms, ends_boot, ends_ms, boot, started_ms, started)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?13, ?15, ?16)",
-            params![
-                int(grant.session.0),
-                self.zone_name(grant.zone),
-                grant.mac.0.as_slice(),
-                kind,
-                guest,
-                method.as_str(),
-                address,
-                grant.mark.0,
-                serde_json::to_string(&grant.limits).unwrap_or_default(),
-                int(grant.used_up),
-                int(grant.used_down),
-                left,
-                boot.row,
-                left.map(|left| at.saturating_add(left)),
-                at,
-                boot.wall(at)
-            ],
-        )?;
-        self.log_access(grant.session, "start", Some(at))
-    }
-
-    fn session_used(
-        &self,
-        session: SessionId,
-        (up, down): (u64, u64),
-        left: Option<Duration>,
-        written: BootTime,
-    ) -> Result<(), StoreError> {
-        let left = left.map(millis);
-        self.run(
-            "UPDATE session SET up = ?2, down = ?3, left_ms = ?4, ends_boot = ?5, ends_ms = ?6
-             WHERE id = ?1 AND reason IS NULL",
-            params![
-                int(session.0),
-                int(up),
-                int(down),
-                left,
-                self.boot.row,
-                left.map(|left| int(written.0).saturating_add(left))
-            ],
-        )
-    }
-
-    /// Ends a session; `at` is `None` if nobody knows when. One that is not open is left alone.
-    pub(super) fn session_ended(
-        &mut self,
-        session: SessionId,
-        reason: EndReason,
-        (up, down): (u64, u64),
-        at: Option<BootTime>,
-    ) -> Result<(), StoreError> {
-        let at = at.map(|at| int(at.0));
-        let ended = self
-            .connection
-            .prepare_cached(
-                "UPDATE session SET reason = ?2, up = ?3, down = ?4, ended_boot = ?5,
-                     ended_ms = ?6, ended = ?7
-                 WHERE id = ?1 AND reason IS NULL",
-            )?
-            .execute(params![
-                int(session.0),
-                reason.as_str(),
-                int(up),
-                int(down),
-                at.map(|_| self.boot.row),
-                at,
-                at.and_then(|at| self.boot.wall(at))
-            ])?;
-        if ended == 0 {
-            return Ok(());
-        }
-        self.log_access(session, "end", at)?;
-        self.outbox.put_session(&self.connection, &self.device_secret, session)
-    }
-
-    /// Copies who and where from the session's row.
-    fn log_access(
-        &self,
-        session: SessionId,
-        event: &str,
-        at: Option<i64>,
-    ) -> Result<(), StoreError> {
-        self.run(
-            "INSERT INTO access_log
-                 (session, event, mac, address, identity, guest, boot, at_ms, at)
-             SELECT id, ?2, mac, address, identity, guest, ?3, ?4, ?5
-             FROM session WHERE id = ?1",
-            params![int(session.0), event, self.boot.row, at, at.and_then(|at| self.boot.wall(at))],
-        )
-    }
-
-    fn visit_opened(
-        &self,
-        visit: VisitId,
-        zone: ZoneId,
-        mac: Mac,
-        guest: Option<GuestKey>,
-        at: BootTime,
-    ) -> Result<(), StoreError> {
-        let (boot, at, id) = (&self.boot, int(at.0), int(visit.0));
-        let nth: i64 = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO device (mac, zone, visits, seen) VALUES (?1, ?2, 1, ?3)
-                 ON CONFLICT (mac) DO UPDATE SET zone = excluded.zone, visits = visits + 1,
-                     seen = excluded.seen
-                 RETURNING visits",
-            )?
-            .query_row(params![mac.0.as_slice(), self.zone_name(zone), id], |row| row.get(0))?;
-        self.run(
-            "INSERT INTO visit (id, zone, mac, boot, started_ms, started, device_nth)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![id, self.zone_name(zone), mac.0.as_slice(), boot.row, at, boot.wall(at), nth],
-        )?;
-        self.run(
-            "INSERT INTO presence (visit, boot, last_ms, dwell, carried) VALUES (?1, ?2, ?3, 0, 0)",
-            params![id, boot.row, at],
-        )?;
-        guest.map_or(Ok(()), |guest| self.visit_guest(visit, guest))
-    }
-
-    fn visit_guest(&self, visit: VisitId, guest: GuestKey) -> Result<(), StoreError> {
-        let before: Option<Option<Vec<u8>>> = self
-            .connection
-            .prepare_cached("SELECT guest FROM visit WHERE id = ?1")?
-            .query_row([int(visit.0)], |row| row.get(0))
-            .optional()?;
-        let Some(before) = before else { return Ok(()) };
-        if before.as_deref() == Some(guest.0.as_slice()) {
-            return Ok(());
-        }
-        self.run("UPDATE guest SET visits = visits - 1 WHERE key = ?1", [before])?;
-        let nth: i64 = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO guest (key, visits) VALUES (?1, 1)
-                 ON CONFLICT (key) DO UPDATE SET visits = visits + 1 RETURNING visits",
-            )?
-            .query_row([guest.0.as_slice()], |row| row.get(0))?;
-        self.run(
-            "UPDATE visit SET guest = ?2, guest_nth = ?3 WHERE id = ?1",
-            params![int(visit.0), guest.0.as_slice(), nth],
-        )
-    }
-
-    fn visit_seen(
-        &self,
-        visit: VisitId,
-        dwell: Duration,
-        last: BootTime,
-    ) -> Result<(), StoreError> {
-        self.run(
-            "UPDATE presence SET carried = iif(boot = ?2, carried, dwell), boot = ?2,
-                 last_ms = ?3, dwell = ?4
-             WHERE visit = ?1",
-            params![int(visit.0), self.boot.row, int(last.0), millis(dwell)],
-        )
-    }
-
-    /// Closes a visit; one that is not open is left alone.
-    pub(super) fn visit_closed(
-        &mut self,
-        visit: VisitId,
-        dwell: Duration,
-    ) -> Result<(), StoreError> {
-        let closed = self
-            .connection
-            .prepare_cached("UPDATE visit SET dwell = ?2 WHERE id = ?1 AND dwell IS NULL")?
-            .execute(params![int(visit.0), millis(dwell)])?;
-        if closed == 0 {
-            return Ok(());
-        }
-        self.run("DELETE FROM presence WHERE visit = ?1", [int(visit.0)])?;
-        self.outbox.put_visit(&self.connection, &self.device_secret, visit)
-    }
-
     /// Wall time became known: fills in what this boot has written so far.
     fn place(&mut self, offset: i64) -> Result<(), StoreError> {
         self.boot.offset = Some(offset);
@@ -448,11 +177,7 @@ impl Book {
         self.outbox.place(&self.connection, &self.boot)
     }
 
-    fn zone_name(&self, zone: ZoneId) -> &str {
-        self.zones.get(usize::from(zone.0)).map_or("", String::as_str)
-    }
-
-    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+    pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
         self.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
@@ -475,21 +200,13 @@ pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> Resul
     Ok(())
 }
 
-/// SQLite's integers are signed; nothing of ours comes near the border.
+/// `SQLite`'s integers are signed; nothing of ours comes near the border.
 pub(super) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 pub(super) fn millis(length: Duration) -> i64 {
     i64::try_from(length.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn identity_columns(identity: &Identity) -> (&'static str, Option<&[u8]>) {
-    match identity {
-        Identity::Guest(key) => ("guest", Some(&key.0)),
-        Identity::Staff => ("staff", None),
-        Identity::Trusted => ("trusted", None),
-    }
 }
 
 fn is_contradiction(error: &rusqlite::Error) -> bool {

@@ -2,15 +2,17 @@
 //! its frame is here, at the price of one short write; the database is settled far less often,
 //! which is what keeps a day's writing to the flash small.
 //!
-//! A frame is its payload's length and CRC-32 (both 32 bits, little-endian) and the payload, JSON.
+//! A frame is its payload's length and CRC-32 (both 32 bits, little-endian) and the payload, deflated JSON.
 //! The first frame is the [`Header`]; a frame cut short by a power cut ends the file.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use flate2::Crc;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use flate2::{Compression, Crc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,8 @@ pub(super) struct Header {
     pub generation: u64,
     /// The boot whose clock the times are of.
     pub boot: String,
+    /// Wall time − boot time in milliseconds, if that was known when the journal was begun.
+    pub offset: Option<i64>,
     /// The zones' names, by [`crate::domain::names::ZoneId`].
     pub zones: Vec<String>,
 }
@@ -111,7 +115,9 @@ impl Journal {
     }
 
     fn write(&mut self, payload: &impl Serialize) -> io::Result<()> {
-        let payload = serde_json::to_vec(payload)?;
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&serde_json::to_vec(payload)?)?;
+        let payload = encoder.finish()?;
         let length = u32::try_from(payload.len())
             .ok()
             .filter(|length| *length <= LONGEST_FRAME)
@@ -155,8 +161,8 @@ impl Groups<'_> {
         if !whole(self.frames.read_exact(&mut prefix))? {
             return Ok(None);
         }
-        let [a, b, c, d, e, f, g, h] = prefix;
-        let (length, crc) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let prefix = u64::from_le_bytes(prefix);
+        let (length, crc) = ((prefix & 0xffff_ffff) as u32, (prefix >> 32) as u32);
         if u64::from(length) + 8 > self.remains() || length > LONGEST_FRAME {
             return Ok(None);
         }
@@ -164,7 +170,12 @@ impl Groups<'_> {
         if !whole(self.frames.read_exact(&mut payload))? || checksum(&payload) != crc {
             return Ok(None);
         }
-        let Ok(value) = serde_json::from_slice(&payload) else { return Ok(None) };
+        let mut json = Vec::new();
+        let mut inflated = DeflateDecoder::new(payload.as_slice()).take(u64::from(LONGEST_FRAME));
+        if inflated.read_to_end(&mut json).is_err() {
+            return Ok(None);
+        }
+        let Ok(value) = serde_json::from_slice(&json) else { return Ok(None) };
         self.read += 8 + u64::from(length);
         Ok(Some(value))
     }
@@ -204,7 +215,7 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header { generation: 7, boot: "b".into(), zones: vec!["hall".into()] }
+        Header { generation: 7, boot: "b".into(), offset: None, zones: vec!["hall".into()] }
     }
 
     fn group(at: u64) -> Group {

@@ -1,4 +1,4 @@
-//! The record on disk: SQLite, one writer thread, readers of their own.
+//! The record on disk: `SQLite`, one writer thread, readers of their own.
 //!
 //! Records go to the writer through a bounded channel, are made durable in groups in a
 //! [journal], and are carried into the database, which is settled every ten minutes, when somebody
@@ -8,6 +8,7 @@ mod book;
 mod journal;
 mod outbox;
 mod reader;
+mod records;
 pub mod report;
 mod schema;
 mod snapshot;
@@ -46,7 +47,7 @@ pub enum StoreError {
         /// Ours.
         newest: i64,
     },
-    /// SQLite refused.
+    /// `SQLite` refused.
     #[error("database: {0}")]
     Sql(#[from] rusqlite::Error),
     /// The file system refused.
@@ -115,7 +116,7 @@ impl Store {
     pub fn open(
         settings: &Settings<'_>,
         now: Now,
-        inbox: Inbox,
+        inbox: &Inbox,
     ) -> Result<(Self, Snapshot), StoreError> {
         let path = settings.path.to_owned();
         schema::make_folder(&path).map_err(StoreError::Files)?;
@@ -131,7 +132,7 @@ impl Store {
         let (jobs, receiver) = sync_channel(CAPACITY);
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .stack_size(256 << 10)
+            .stack_size(1 << 20)
             .spawn(move || writer.run(&receiver))
             .map_err(StoreError::Files)?;
         let shared = Shared { path, counters, writer: Mutex::new(Some(thread)) };

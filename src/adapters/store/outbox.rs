@@ -143,7 +143,8 @@ impl Outbox {
             let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(&body) else {
                 continue;
             };
-            let started = object.get("boot_ms").and_then(Value::as_i64);
+            let started = object.remove("boot_ms").as_ref().and_then(Value::as_i64);
+            object.remove("boot");
             object.insert("started".into(), started.and_then(|at| boot.wall(at)).into());
             let placed = Value::Object(object).to_string();
             self.bytes += length(&placed) - length(&body);
@@ -282,9 +283,11 @@ impl Outgoing {
         outgoing.set("device", device_key(secret, Mac(mac)));
         outgoing.set("randomised", Mac(mac).is_randomised());
         outgoing.set("guest", guest.map(|guest| GuestKey(guest).to_string()));
-        outgoing.set("boot_ms", row.get::<_, i64>(4)?);
         outgoing.set("started", started);
-        outgoing.set("boot", row.get::<_, String>(7)?);
+        if started.is_none() {
+            outgoing.set("boot", row.get::<_, String>(7)?);
+            outgoing.set("boot_ms", row.get::<_, i64>(4)?);
+        }
         Ok(outgoing)
     }
 

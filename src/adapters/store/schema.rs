@@ -96,7 +96,7 @@ fn open_once(path: &Path) -> Result<Connection, StoreError> {
 
 /// Takes the steps that the database has not taken, each in a transaction of its own.
 fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
-    let newest = steps.len() as i64;
+    let newest = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if !(0..=newest).contains(&found) {
         return Err(StoreError::Newer { found, newest });

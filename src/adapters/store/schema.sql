@@ -75,9 +75,6 @@ CREATE TABLE session (
     limits TEXT NOT NULL,   -- JSON
     up INTEGER NOT NULL,
     down INTEGER NOT NULL,
-    left_ms INTEGER,        -- at the last checkpoint; NULL has no end
-    ends_boot INTEGER NOT NULL,
-    ends_ms INTEGER,
     boot INTEGER NOT NULL,
     started_ms INTEGER NOT NULL,
     started INTEGER,
@@ -86,9 +83,18 @@ CREATE TABLE session (
     ended_ms INTEGER,
     ended INTEGER
 );
-CREATE INDEX session_open ON session (id) WHERE reason IS NULL;
 CREATE INDEX session_unplaced ON session (boot) WHERE started IS NULL;
 CREATE INDEX session_end_unplaced ON session (ended_boot) WHERE ended IS NULL;
+
+-- Open sessions, as of their last checkpoint.
+CREATE TABLE usage (
+    session INTEGER PRIMARY KEY,
+    up INTEGER NOT NULL,
+    down INTEGER NOT NULL,
+    left_ms INTEGER, -- NULL has no end
+    boot INTEGER NOT NULL,
+    ends_ms INTEGER
+);
 
 -- Kept as the law asks, apart from what a guest may have erased.
 CREATE TABLE access_log (

@@ -35,11 +35,11 @@ pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
 fn sessions(book: &mut Book, now: Now) -> Result<Vec<SavedSession>, StoreError> {
     let rows = collect(
         book,
-        "SELECT s.id, s.zone, s.mac, s.mark, s.limits, s.up, s.down, s.left_ms,
-             s.ends_boot, s.ends_ms, s.ends_ms + b.offset, s.identity, s.guest,
+        "SELECT s.id, s.zone, s.mac, s.mark, s.limits, u.up, u.down, u.left_ms,
+             u.boot, u.ends_ms, u.ends_ms + b.offset, s.identity, s.guest,
              s.boot, s.started_ms
-         FROM session s LEFT JOIN boot b ON b.id = s.ends_boot
-         WHERE s.reason IS NULL ORDER BY s.id",
+         FROM usage u CROSS JOIN session s ON s.id = u.session JOIN boot b ON b.id = u.boot
+         ORDER BY u.session",
         |row| {
             let clock = (row.get(8)?, row.get(9)?, row.get(10)?);
             let session = SessionRow {
@@ -108,7 +108,7 @@ fn visits(book: &mut Book) -> Result<Vec<SavedVisit>, StoreError> {
     let rows = collect(
         book,
         "SELECT v.id, v.zone, v.mac, p.boot, p.last_ms, p.dwell, p.carried
-         FROM presence p JOIN visit v ON v.id = p.visit ORDER BY v.id",
+         FROM presence p CROSS JOIN visit v ON v.id = p.visit ORDER BY p.visit",
         |row| {
             let (last, dwell, carried) = (natural(row, 4)?, natural(row, 5)?, natural(row, 6)?);
             let same_boot = row.get::<_, i64>(3)? == this_boot;

@@ -57,7 +57,7 @@ impl Plan {
             commit_every: self.commit_every,
             outbox: self.cap,
         };
-        let (store, snapshot) = Store::open(&settings, self.now, inbox)?;
+        let (store, snapshot) = Store::open(&settings, self.now, &inbox)?;
         Ok(Bench { store, snapshot, outlet })
     }
 
@@ -107,7 +107,7 @@ fn grant(session: u64, device: u64) -> Grant {
         zone: ZoneId(0),
         mac: mac(device),
         mark: Mark(u16::try_from(session % 60_000).unwrap() + 1),
-        left: Some(Duration::from_secs(3600)),
+        left: Some(Duration::from_hours(1)),
         limits: Limits { download_rate: Some(1_000_000), ..Limits::default() },
         used_up: 0,
         used_down: 0,

@@ -23,10 +23,10 @@ const GROUP: usize = 200;
 /// Entries that may wait for the disk to take them.
 const BACKLOG: usize = 10_000;
 /// The database is settled after this long, or this many bytes of journal.
-const SETTLE_AFTER: Duration = Duration::from_secs(600);
-const SETTLE_BYTES: u64 = 1 << 20;
+const SETTLE_AFTER: Duration = Duration::from_mins(10);
+const SETTLE_BYTES: u64 = 256 << 10;
 /// Between two tries while the disk refuses.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -79,14 +79,15 @@ impl Writer {
     pub(super) fn new(
         path: PathBuf,
         mut book: Book,
-        (boot, zones): (String, Vec<String>),
+        (boot_id, zones): (String, Vec<String>),
         commit_every: Duration,
         inbox: Inbox,
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
         let journal = Journal::open(&path.with_extension("journal")).map_err(StoreError::Files)?;
         let replayed = replay(&journal, &mut book)?;
-        let header = Header { generation: replayed.unwrap_or(book.generation), boot, zones };
+        let generation = replayed.unwrap_or(book.generation);
+        let header = Header { generation, boot: boot_id, offset: None, zones };
         let mut writer = Self {
             path,
             journal,
@@ -118,6 +119,7 @@ impl Writer {
         self.settle_at = None;
         self.counters.settled.fetch_add(1, Ordering::Relaxed);
         self.header.generation += 1;
+        self.header.offset = self.book.boot.offset;
         self.journal.begin(&self.header).map_err(StoreError::Files)
     }
 
@@ -312,7 +314,7 @@ impl Writer {
         }
         match self.book.replace(&self.path) {
             // The journal must not look taken to the new database.
-            Ok(()) => self.book.generation = self.header.generation - 1,
+            Ok(()) => self.book.generation = self.header.generation.saturating_sub(1),
             Err(error) => tracing::error!(%error, "no new database could be begun"),
         }
     }
@@ -322,7 +324,7 @@ impl Writer {
         if self.behind {
             self.catch_up()?;
         }
-        let batch = self.book.outbox.next(&self.book.connection, most)?;
+        let batch = self.book.outbox.next(&self.book.connection, most.max(1))?;
         if let Some(batch) = &batch
             && batch.last > self.book.outbox.cut
         {

@@ -35,9 +35,9 @@ pub fn next_run(
 /// This store's part of `length`: the same every night, evenly spread over the stores.
 pub fn share(length: Duration, store_id: &str) -> Duration {
     let digest = Sha256::digest(store_id.as_bytes());
-    let number = digest.iter().take(4).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let number = digest.iter().take(4).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
     let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX).min(u64::MAX >> 32);
-    Duration::from_millis(number * millis >> 32)
+    Duration::from_millis((number * millis) >> 32)
 }
 
 fn jitter_days(jitter: Duration) -> i64 {
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     const AT: TimeOfDay = TimeOfDay { hour: 3, minute: 30 };
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn wall(text: &str) -> WallTime {
         WallTime(text.parse::<Timestamp>().unwrap().as_millisecond())

@@ -14,7 +14,7 @@ use crate::config::TimeOfDay;
 use crate::domain::names::WallTime;
 
 /// The clock is looked at this often, as it may jump.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// When the nightly run is.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Worker {
                     due = None;
                 }
                 // A plan far ahead was made before the clock was set back.
-                due = due.filter(|due| *due - now < Duration::from_secs(3 * 86_400));
+                due = due.filter(|due| *due - now < Duration::from_hours(72));
                 if due.is_none() {
                     due = self.plan(now, first);
                     first = false;
@@ -118,7 +118,7 @@ impl Worker {
             Err(_) => return None,
         };
         if first && missed {
-            return Some(now + schedule::share(*jitter, id).min(Duration::from_secs(600)));
+            return Some(now + schedule::share(*jitter, id).min(Duration::from_mins(10)));
         }
         match next(now) {
             Ok(due) => Some(due),

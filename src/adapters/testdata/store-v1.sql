@@ -77,9 +77,6 @@ CREATE TABLE session (
     limits TEXT NOT NULL,   -- JSON
     up INTEGER NOT NULL,
     down INTEGER NOT NULL,
-    left_ms INTEGER,        -- at the last checkpoint; NULL has no end
-    ends_boot INTEGER NOT NULL,
-    ends_ms INTEGER,
     boot INTEGER NOT NULL,
     started_ms INTEGER NOT NULL,
     started INTEGER,
@@ -88,9 +85,18 @@ CREATE TABLE session (
     ended_ms INTEGER,
     ended INTEGER
 );
-CREATE INDEX session_open ON session (id) WHERE reason IS NULL;
 CREATE INDEX session_unplaced ON session (boot) WHERE started IS NULL;
 CREATE INDEX session_end_unplaced ON session (ended_boot) WHERE ended IS NULL;
+
+-- Open sessions, as of their last checkpoint.
+CREATE TABLE usage (
+    session INTEGER PRIMARY KEY,
+    up INTEGER NOT NULL,
+    down INTEGER NOT NULL,
+    left_ms INTEGER, -- NULL has no end
+    boot INTEGER NOT NULL,
+    ends_ms INTEGER
+);
 
 -- Kept as the law asks, apart from what a guest may have erased.
 CREATE TABLE access_log (
@@ -128,8 +134,9 @@ INSERT INTO visit VALUES
     (5, 'hall', x'025e00000002', x'01010101010101010101010101010101', 2, 1000, NULL, NULL, 3, 2);
 INSERT INTO presence VALUES (5, 2, 61000, 60000, 0);
 INSERT INTO session VALUES
-    (2, 'hall', x'025e00000004', 'staff', NULL, 'staff', NULL, 1, '{}', 5, 6, NULL, 1, NULL, 1, 3000, 1700000003000, 'revoked', 1, 4000, 1700000004000),
-    (3, 'hall', x'025e00000002', 'guest', x'01010101010101010101010101010101', 'sms', '192.0.2.9', 2, '{"upload_rate":null,"download_rate":1000,"upload_quota":null,"download_quota":null,"quota":null}', 7, 8, 1800000, 2, 1861000, 2, 2000, NULL, NULL, NULL, NULL, NULL);
+    (2, 'hall', x'025e00000004', 'staff', NULL, 'staff', NULL, 1, '{}', 5, 6, 1, 3000, 1700000003000, 'revoked', 1, 4000, 1700000004000),
+    (3, 'hall', x'025e00000002', 'guest', x'01010101010101010101010101010101', 'sms', '192.0.2.9', 2, '{"upload_rate":null,"download_rate":1000,"upload_quota":null,"download_quota":null,"quota":null}', 0, 0, 2, 2000, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO usage VALUES (3, 7, 8, 1800000, 2, 1861000);
 INSERT INTO access_log VALUES (1, 3, 'start', x'025e00000002', '192.0.2.9', 'guest', x'01010101010101010101010101010101', 2, 2000, NULL);
 INSERT INTO outbox VALUES (7, 1, NULL, '{"id":4,"type":"visit"}');
 PRAGMA user_version = 1;

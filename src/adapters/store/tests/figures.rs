@@ -9,7 +9,7 @@ use super::*;
 /// Midnight in Shanghai, 2 March 2026.
 const MIDNIGHT: i64 = 1_772_380_800_000;
 const MINUTE: i64 = 60_000;
-const VISITOR: Duration = Duration::from_secs(300);
+const VISITOR: Duration = Duration::from_mins(5);
 
 /// A visit by device and guest, wall times in minutes since midnight; `None` is still open.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +64,8 @@ fn a_day_counted_by_hand() {
     let report = report(&stays, 740);
     assert_eq!((report.visits, report.visitors), (6, 5));
     assert_eq!(report.buckets, [1, 2, 1, 1, 1]);
-    assert_eq!(report.median, Some(Duration::from_secs(20 * 60)), "between 10 and 30");
-    assert_eq!(report.mean, Some(Duration::from_millis(541 * 60_000 / 6)));
+    assert_eq!(report.median, Some(Duration::from_mins(20)), "between 10 and 30");
+    assert_eq!(report.mean, Some(Duration::from_secs(5410)));
     assert_eq!(report.guests, Repeat { all: 2, again: 2 });
     assert_eq!(report.devices, Repeat { all: 3, again: 1 });
     // Devices 2 and 4 of 1, 2, 3, 4, 5, 7.
@@ -77,7 +77,7 @@ fn a_day_counted_by_hand() {
     assert_eq!(report.by_hour, by_hour, "not beyond now, for a visit that ends later");
     let present = &report.present[0];
     assert_eq!((report.present.len(), present.mac, present.visits), (1, mac(4), 1));
-    assert_eq!(present.dwell, Duration::from_secs(600), "so far, not to the last evidence");
+    assert_eq!(present.dwell, Duration::from_mins(10), "so far, not to the last evidence");
 }
 
 #[test]
@@ -182,4 +182,38 @@ proptest! {
             prop_assert_eq!(count as usize, open.count(), "hour {}", hour);
         }
     }
+}
+
+#[test]
+fn a_million_visits_do_not_slow_the_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan::new(folder.path());
+    plan.open().close();
+    // 400 days of 2,500 visits, the last of them today.
+    let first = MIDNIGHT + 720 * MINUTE - 400 * 86_400_000;
+    Connection::open(&plan.path)
+        .unwrap()
+        .execute_batch(&format!(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+             INSERT INTO visit (id, zone, mac, boot, started_ms, started, dwell, device_nth)
+             SELECT i, 'hall', randomblob(6), 1, i * 34560, {first} + i * 34560, 600000, 1
+             FROM n"
+        ))
+        .unwrap();
+    let before = clock::boot();
+    let bench = plan.open();
+    let opening = clock::boot() - before;
+    let (reader, tz) = (bench.store.reader(), TimeZone::posix("CST-8").unwrap());
+    let mut slowest = Duration::ZERO;
+    for round in 1..=30 {
+        bench.put([opened(1_000_000 + round, round, None, 1000 + round)]);
+        let before = clock::boot();
+        let now = WallTime(MIDNIGHT + 721 * MINUTE);
+        assert_eq!(reader.day_report(now, &tz, VISITOR).unwrap().visits, 1251);
+        slowest = slowest.max(clock::boot() - before);
+    }
+    println!("open {opening:?}, slowest report {slowest:?}");
+    assert!(slowest <= Duration::from_millis(100), "{slowest:?}");
+    assert!(opening <= Duration::from_millis(100), "{opening:?}");
+    bench.close();
 }
