@@ -133,7 +133,7 @@ impl Gateway {
             Effect::Store(record) => self.store(record),
             Effect::Sms(message) => match &self.hands.sms {
                 Some(sms) => sms.send(message),
-                None => Some(unsent(message)),
+                None => Some(unsent(&message)),
             },
             Effect::Reply { request, answer } => {
                 // A browser that has gone away is no fault of ours.
@@ -216,6 +216,6 @@ impl Gateway {
     }
 }
 
-fn unsent(message: Message) -> Event {
+fn unsent(message: &Message) -> Event {
     Event::Sms { mac: message.mac, message: message.message, taken: false }
 }

@@ -88,6 +88,7 @@ fn give(folder: &Path, user: &User) -> io::Result<()> {
     Ok(())
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn kernel(error: impl ToString) -> PrivilegeError {
     PrivilegeError::Kernel(error.to_string())
 }

@@ -168,7 +168,7 @@ impl House {
         let mut more = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Firewall(Firewall::Grant { grant, .. } | Firewall::Replace(grant)) => {
+                Effect::Firewall(Firewall::Grant(grant) | Firewall::Replace(grant)) => {
                     more.extend(self.tell(Event::Granted(grant.session)));
                 }
                 Effect::Store(Record::SessionStarted { grant, .. }) => {
@@ -225,7 +225,7 @@ pub(crate) fn code(effects: &[Effect]) -> Option<String> {
 
 pub(crate) fn granted(effects: &[Effect]) -> Option<SessionId> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Firewall(Firewall::Grant { grant, .. }) => Some(grant.session),
+        Effect::Firewall(Firewall::Grant(grant)) => Some(grant.session),
         _ => None,
     })
 }

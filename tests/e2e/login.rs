@@ -17,7 +17,7 @@ fn a_guest_gets_online_over_ipv4() {
         (clients.contains(&guest.mac) && clients.contains("phone-1")).then_some(())
     });
 
-    let redirect = guest.get("http://example.com/some/page?q=1");
+    let redirect = guest.get(&format!("http://{WEB_V4}/some/page?q=1"));
     assert_eq!(redirect.status, 302);
     assert!(redirect.location().starts_with(&format!("http://{ROUTER_V4}:2050/")), "{redirect:#?}");
     assert_eq!(redirect.headers["cache-control"], "no-store");
