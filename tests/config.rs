@@ -50,7 +50,7 @@ fn invalid_files_are_refused_for_the_reason_they_name() {
             other => format!("{other:?}"),
         };
         if said != expected.join("\n") {
-            wrong += &format!("--- {}\n{said}\n", name(&path));
+            wrong.extend(["--- ", &name(&path), "\n", &said, "\n"]);
         }
     }
     assert!(wrong.is_empty(), "these said something else:\n{wrong}");

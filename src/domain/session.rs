@@ -304,7 +304,9 @@ impl Domain {
             device.session = None;
             // Remembered for a while from here, so that the guest can read why.
             device.last = now.boot;
-            device.ended = (reason != EndReason::Failed).then_some(reason);
+            // Who went and came back is greeted anew.
+            let told = !matches!(reason, EndReason::Failed | EndReason::Left);
+            device.ended = told.then_some(reason);
         }
         self.devices.refile(key);
         self.arm_device(key);
@@ -352,7 +354,7 @@ mod tests {
     #[test]
     fn marks_are_unique_and_not_soon_used_again() {
         let mut sessions = Sessions::default();
-        for expected in 1..=u16::MAX {
+        for expected in 1..=Mark::MOST {
             let mark = sessions.free_mark().unwrap();
             assert_eq!(mark.0, expected);
             sessions.marks.insert(mark);

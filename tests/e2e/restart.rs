@@ -48,6 +48,7 @@ fn sigkill_loses_nothing_that_a_guest_was_shown() {
     guest.join(Dhcp::Udhcpc);
     guest.log_in(&gateway);
     gateway.kill9();
+    gateway.run();
     let sessions: u32 =
         gateway.database(|db| db.query_row("SELECT count(*) FROM session", [], |row| row.get(0)));
     assert_eq!(sessions, 1);

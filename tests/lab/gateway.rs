@@ -174,12 +174,14 @@ impl Gateway {
         self.folder.join("spool")
     }
 
-    /// Reads its database.
+    /// Reads its database, once what it has been told lies there.
     #[track_caller]
     pub fn database<T>(
         &self,
         read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
     ) -> T {
+        // Without a daemon the database is as the last one left it.
+        let _ = self.command(&["stats"]);
         let state = fs::read_dir(self.folder.join("state")).unwrap().flatten();
         let file = state
             .map(|entry| entry.path())

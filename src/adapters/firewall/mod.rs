@@ -5,7 +5,9 @@
 //! who delete our table.
 
 mod conntrack;
+mod fixed;
 mod monitor;
+mod parts;
 mod ruleset;
 mod sessions;
 mod socket;

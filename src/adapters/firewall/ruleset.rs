@@ -10,9 +10,12 @@
 //! A final `accept` here still passes through fw4's chains; `drop` and `reject` are final. Names
 //! keep clear of nft's own words, which `nft list set` could not read.
 
+use super::parts::{
+    Side, bit, cmp, ct, destination_port, device, eq, ethernet, goto, guest, jump, l4, lookup,
+    lookup_to, mask, rule, set,
+};
 use crate::config::{Network, RouterPort};
 use crate::domain::names::Mac;
-use crate::wire::nft::element::Element;
 use crate::wire::nft::expr::{
     Base, CmpOp, CtKey, Expr, Icmpx, LimitKind, MetaKey, Reg, Reject, Verdict,
 };
@@ -40,14 +43,11 @@ pub const QUOTA_DOWN: &str = "volume_down";
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
 
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const IGMP: u8 = 2;
 const ICMPV6: u8 = 58;
-const ARPHRD_ETHER: u16 = 1;
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
@@ -55,8 +55,8 @@ const FORWARD: u32 = 2;
 const CT_RELATED: u32 = 4;
 const CT_REPLY: u8 = 1;
 /// Echo request; MLD query, report, done; RS, NS, NA, MLDv2 report (RFC 4443, 2710, 4861, 3810).
-const ICMPV6_TYPES: [u8; 8] = [128, 130, 131, 132, 133, 135, 136, 143];
-const ICMP6_TYPES_SET: &str = "nd_and_mld";
+pub(super) const ICMPV6_TYPES: [u8; 8] = [128, 130, 131, 132, 133, 135, 136, 143];
+pub(super) const ICMP6_TYPES_SET: &str = "nd_and_mld";
 const ICMP_ECHO_REQUEST: u8 = 8;
 const DHCP_PORTS: [u16; 2] = [67, 547];
 const DNS_PORT: u16 = 53;
@@ -335,73 +335,6 @@ impl ZonePlan {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Side {
-    Destination,
-    Source,
-}
-
-impl Side {
-    /// Loads the address of this side of the packet.
-    fn address(self, v6: bool) -> Vec<Expr> {
-        let (proto, offset, len) = match (self, v6) {
-            (Self::Source, false) => (NFPROTO_IPV4, 12, 4),
-            (Self::Destination, false) => (NFPROTO_IPV4, 16, 4),
-            (Self::Source, true) => (NFPROTO_IPV6, 8, 16),
-            (Self::Destination, true) => (NFPROTO_IPV6, 24, 16),
-        };
-        vec![
-            Expr::Meta { key: MetaKey::NfProto, dreg: Reg::R0 },
-            cmp(CmpOp::Eq, [proto]),
-            Expr::Payload { base: Base::Network, offset, len, dreg: Reg::R0 },
-        ]
-    }
-}
-
-/// The elements of the sets that only a new plan changes, for the batch that creates the table.
-pub fn fixed_elements(plan: &Plan) -> Vec<(String, Vec<Element>)> {
-    let names = plan.zones.iter().map(|zone| Element::key(keys::ifname(&zone.interface)));
-    let mut all = vec![
-        (ZONES.to_owned(), names.collect()),
-        (
-            ICMP6_TYPES_SET.to_owned(),
-            ICMPV6_TYPES.iter().map(|kind| Element::key(vec![*kind])).collect(),
-        ),
-    ];
-    for zone in &plan.zones {
-        for v6 in [false, true] {
-            let networks: Vec<_> =
-                zone.garden.iter().filter(|network| network.address.is_ipv6() == v6).collect();
-            let elements = disjoint(&networks);
-            if !elements.is_empty() {
-                all.push((zone.garden_set(v6), elements));
-            }
-        }
-    }
-    all
-}
-
-/// The kernel refuses overlapping intervals: a network inside another one is left out.
-fn disjoint(networks: &[&Network]) -> Vec<Element> {
-    let inside = |network: &Network, other: &Network| {
-        other.prefix < network.prefix
-            && keys::prefix(network.address, other.prefix).0 == keys::address(other.address)
-    };
-    let mut kept: Vec<&Network> = networks
-        .iter()
-        .filter(|network| !networks.iter().any(|other| inside(network, other)))
-        .copied()
-        .collect();
-    kept.sort_by_key(|network| (network.address, network.prefix));
-    kept.dedup();
-    kept.iter()
-        .flat_map(|network| {
-            let (start, end) = keys::prefix(network.address, network.prefix);
-            Element::interval(start, end)
-        })
-        .collect()
-}
-
 fn deny() -> [Rule; 3] {
     let limit = Expr::Limit {
         kind: LimitKind::Packets,
@@ -441,94 +374,4 @@ fn chains() -> Vec<Chain> {
     ];
     chains.extend(plain.map(|name| Chain { name: name.into(), hook: None }));
     chains
-}
-
-fn set(name: &str, (key_type, key_len): (u32, usize), flags: u32) -> Set {
-    Set {
-        name: name.into(),
-        flags,
-        key_type,
-        key_len: u32::try_from(key_len).unwrap_or(u32::MAX),
-        data: None,
-        size: None,
-        timeout_ms: None,
-        exprs: Vec::new(),
-    }
-}
-
-fn rule<const A: usize, const B: usize>(
-    chain: &str,
-    matches: [Vec<Expr>; A],
-    then: [Expr; B],
-) -> Rule {
-    let exprs = matches.into_iter().flatten().chain(then).collect();
-    Rule { chain: chain.into(), exprs }
-}
-
-/// The packet came from (or goes to) a guest network.
-fn guest(dir: MetaKey) -> Vec<Expr> {
-    vec![Expr::Meta { key: dir, dreg: Reg::R0 }, lookup(ZONES)]
-}
-
-fn ethernet() -> Vec<Expr> {
-    vec![
-        Expr::Meta { key: MetaKey::IifType, dreg: Reg::R0 },
-        cmp(CmpOp::Eq, ARPHRD_ETHER.to_ne_bytes()),
-    ]
-}
-
-/// `iifname . ether saddr` in registers 0 to 5.
-fn device() -> Vec<Expr> {
-    vec![
-        Expr::Meta { key: MetaKey::IifName, dreg: Reg::R0 },
-        Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R4 },
-    ]
-}
-
-fn l4(protocol: u8) -> Vec<Expr> {
-    vec![Expr::Meta { key: MetaKey::L4Proto, dreg: Reg::R0 }, cmp(CmpOp::Eq, [protocol])]
-}
-
-fn destination_port(port: u16) -> Vec<Expr> {
-    vec![
-        Expr::Payload { base: Base::Transport, offset: 2, len: 2, dreg: Reg::R0 },
-        cmp(CmpOp::Eq, port.to_be_bytes()),
-    ]
-}
-
-fn ct(key: CtKey, test: Vec<Expr>) -> Vec<Expr> {
-    std::iter::once(Expr::Ct { key, dreg: Reg::R0 }).chain(test).collect()
-}
-
-fn eq(value: u32) -> Vec<Expr> {
-    vec![cmp(CmpOp::Eq, value.to_ne_bytes())]
-}
-
-fn bit(bits: u32) -> Vec<Expr> {
-    vec![mask(bits), cmp(CmpOp::Neq, 0u32.to_ne_bytes())]
-}
-
-fn mask(mask: u32) -> Expr {
-    let (mask, xor) = (mask.to_ne_bytes().to_vec(), vec![0; 4]);
-    Expr::Bitwise { sreg: Reg::R0, dreg: Reg::R0, mask, xor }
-}
-
-fn cmp<const N: usize>(op: CmpOp, data: [u8; N]) -> Expr {
-    Expr::Cmp { op, sreg: Reg::R0, data: data.to_vec() }
-}
-
-fn lookup(set: &str) -> Expr {
-    Expr::Lookup { set: set.into(), sreg: Reg::R0, dreg: None, inverted: false }
-}
-
-fn lookup_to(set: &str, sreg: Reg, dreg: Reg) -> Expr {
-    Expr::Lookup { set: set.into(), sreg, dreg: Some(dreg), inverted: false }
-}
-
-fn jump(chain: &str) -> Expr {
-    Expr::Verdict(Verdict::Jump(chain.into()))
-}
-
-fn goto(chain: &str) -> Expr {
-    Expr::Verdict(Verdict::Goto(chain.into()))
 }

@@ -67,7 +67,7 @@ fn decoded(plan: &Plan) -> String {
         writeln!(text, "set {} key {} bytes flags {:#x}", set.name, set.key_len, set.flags)
             .unwrap();
     }
-    for (set, elements) in ruleset::fixed_elements(plan) {
+    for (set, elements) in fixed::fixed_elements(plan) {
         for element in elements {
             let end = if element.interval_end { " end" } else { "" };
             writeln!(text, "element {set} {:02x?}{end}", element.key).unwrap();

@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{error, info, warn};
 
+use super::fixed::fixed_elements;
 use super::monitor::Monitor;
-use super::ruleset::{Plan, TABLE, fixed_elements};
+use super::ruleset::{Plan, TABLE};
 use super::socket::{Netfilter, NetfilterError};
 use super::{FirewallError, Found, sessions};
 use crate::adapters::inbox::Inbox;

@@ -80,6 +80,8 @@ struct Worker {
 
 impl Worker {
     fn work(self, orders: &Receiver<Order>) {
+        // Somebody waits for the outcome, and can ask again.
+        let once = Settings { tries: 1, ..self.settings.clone() };
         let mut due = None;
         let mut first = true;
         loop {
@@ -87,7 +89,7 @@ impl Worker {
             if let Some(now) = now {
                 if due.is_some_and(|due| due <= now) {
                     // It has said what there is to say.
-                    let _ = self.run_and_say();
+                    let _ = self.run_and_say(&self.settings);
                     due = None;
                 }
                 // A plan far ahead was made before the clock was set back.
@@ -100,7 +102,7 @@ impl Worker {
             let left = now.zip(due).map_or(LOOK, |(now, due)| due - now);
             match orders.recv_timeout(left.min(LOOK)) {
                 // Nobody may be left to hear it.
-                Ok(reply) => drop(reply.send(self.run_and_say())),
+                Ok(reply) => drop(reply.send(self.run_and_say(&once))),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -129,8 +131,8 @@ impl Worker {
         }
     }
 
-    fn run_and_say(&self) -> Result<Summary, SyncError> {
-        let result = run(&self.store, &self.settings, &mut |pause| self.stop.wait(pause));
+    fn run_and_say(&self, settings: &Settings) -> Result<Summary, SyncError> {
+        let result = run(&self.store, settings, &mut |pause| self.stop.wait(pause));
         match &result {
             Ok(Summary { batches, rows, watermark }) => {
                 tracing::info!(batches, rows, watermark, "HQ has the whole record");
