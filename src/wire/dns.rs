@@ -147,7 +147,7 @@ impl FromStr for Name {
     /// Reads a name of at least one label; a dot at the end is allowed.
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let name = WireName::from_ascii(text).map_err(|_| Malformed::Name)?;
-        if name.is_root() { Err(Malformed::Name) } else { Self::from_wire(&name) }
+        if name.iter().len() == 0 { Err(Malformed::Name) } else { Self::from_wire(&name) }
     }
 }
 
@@ -263,18 +263,22 @@ impl From<Code> for ResponseCode {
 }
 
 /// What a resolver is asked: the addresses of one family, recursion desired, nothing else.
-pub fn query(id: u16, name: &Name, family: Kind) -> Result<Vec<u8>, Malformed> {
-    let wire = WireName::from_ascii(name.as_str()).map_err(|_| Malformed::Name)?;
+pub fn query(id: u16, name: &Name, family: Kind) -> Vec<u8> {
     let mut metadata = Metadata::new(id, MessageType::Query, OpCode::Query);
     metadata.recursion_desired = true;
     let counts = HeaderCounts { queries: 1, answers: 0, authorities: 0, additionals: 0 };
     let mut bytes = Vec::with_capacity(HEADER + name.as_str().len() + 6);
-    let mut encoder = BinEncoder::new(&mut bytes);
-    Header { metadata, counts }.emit(&mut encoder).map_err(|_| Malformed::Name)?;
-    let mut query = Query::query(wire, record_type(family));
-    query.name.set_fqdn(true);
-    query.emit(&mut encoder).map_err(|_| Malformed::Name)?;
-    Ok(bytes)
+    // Emitting to a Vec fails only past 64 KiB.
+    let _ = Header { metadata, counts }.emit(&mut BinEncoder::new(&mut bytes));
+    for label in name.as_str().split('.').filter(|label| !label.is_empty()) {
+        // Names come from messages or from the codec: their labels have at most 63 bytes.
+        bytes.push(u8::try_from(label.len()).unwrap_or(0));
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes.extend_from_slice(&u16::from(record_type(family)).to_be_bytes());
+    bytes.extend_from_slice(&u16::from(DNSClass::IN).to_be_bytes());
+    bytes
 }
 
 /// Reads what a resolver answered to [`query`]; aliases are followed within the answer, and only

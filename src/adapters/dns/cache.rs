@@ -122,7 +122,12 @@ mod tests {
     fn the_cache_is_bounded() {
         let mut cache = Cache::new();
         for number in 0..10_000 {
-            cache.keep(&format!("n{number}.example.net").parse().unwrap(), Kind::A, reply(60), START);
+            cache.keep(
+                &format!("n{number}.example.net").parse().unwrap(),
+                Kind::A,
+                reply(60),
+                START,
+            );
         }
         assert_eq!(cache.names.len(), MOST);
     }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::policy::{Counts, Flight, Payer, Policy, Settings, Verdict};
+use super::seats::{Seat, Seats};
 use super::{Hooks, upstream};
 use crate::clock;
 use crate::domain::names::ZoneId;
@@ -18,6 +19,8 @@ use crate::wire::dns::{Code, Kind, Name, Question, Reply};
 const MOST_FLIGHTS: usize = 256;
 /// Guests' questions that wait at once.
 const MOST_WAITING: usize = 2048;
+/// One device's among them: who asks his own slow server must not shut the others out.
+const MOST_OF_ONE: usize = 48;
 /// Time for the kernel to open garden addresses.
 const LEARN: Duration = Duration::from_secs(1);
 
@@ -26,7 +29,7 @@ const LEARN: Duration = Duration::from_secs(1);
 pub struct Forwarder {
     settings: watch::Receiver<Arc<Settings>>,
     hooks: Hooks,
-    waiting: Arc<Semaphore>,
+    seats: Seats<Payer>,
     state: Mutex<State>,
 }
 
@@ -56,7 +59,7 @@ pub(super) struct Waiting {
     zone: ZoneId,
     question: Question,
     what: What,
-    _permit: OwnedSemaphorePermit,
+    seat: Seat<Payer>,
 }
 
 #[derive(Debug)]
@@ -69,8 +72,8 @@ impl Forwarder {
     /// A forwarder that obeys the newest settings.
     pub fn new(settings: watch::Receiver<Arc<Settings>>, hooks: Hooks) -> Arc<Self> {
         let state = State { policy: Policy::new(), flights: HashMap::new() };
-        let waiting = Arc::new(Semaphore::new(MOST_WAITING));
-        Arc::new(Self { settings, hooks, waiting, state: Mutex::new(state) })
+        let seats = Seats::new(MOST_WAITING, MOST_OF_ONE);
+        Arc::new(Self { settings, hooks, seats, state: Mutex::new(state) })
     }
 
     /// What happened so far.
@@ -90,10 +93,10 @@ impl Forwarder {
             None => Payer::Address(zone, peer),
         };
         let settings = self.settings();
-        let permit = Arc::clone(&self.waiting).try_acquire_owned().ok();
+        let seat = self.seats.take(payer);
         let mut state = self.state();
         let key = (question.name.clone(), question.kind);
-        let flight = match &permit {
+        let flight = match &seat {
             // Nobody may wait: neither for a flight of others nor for one of his own.
             None => Flight::Full,
             Some(_) if state.flights.contains_key(&key) => Flight::UnderWay,
@@ -116,15 +119,12 @@ impl Forwarder {
                 None => return Step::Nothing,
             },
         };
-        match permit {
-            Some(_permit) => Step::Wait(Waiting { zone, question, what, _permit }),
-            None => Step::Nothing,
-        }
+        seat.map_or(Step::Nothing, |seat| Step::Wait(Waiting { zone, question, what, seat }))
     }
 
     /// The answer to a question that waits, once it may be sent.
     pub(super) async fn finish(&self, waiting: Waiting) -> Option<Vec<u8>> {
-        let Waiting { zone, question, what, _permit } = waiting;
+        let Waiting { zone, question, what, seat: _seat } = waiting;
         let verdict = match what {
             What::Learn(reply) => Verdict::Learn(reply),
             What::Flight(mut landing) => {

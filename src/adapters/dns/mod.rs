@@ -9,6 +9,7 @@ mod cache;
 mod forwarder;
 mod names;
 mod policy;
+mod seats;
 mod socket;
 mod stream;
 mod upstream;

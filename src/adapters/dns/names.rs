@@ -11,8 +11,7 @@ const LONGEST_NAME: usize = 120;
 
 /// Names that browsers and phones ask for to learn whether they may go round this network's DNS:
 /// Mozilla's canary for DNS over HTTPS, Apple's for Private Relay. "No such name" keeps them here.
-const CANARIES: [&str; 3] =
-    ["use-application-dns.net", "mask.icloud.com", "mask-h2.icloud.com"];
+const CANARIES: [&str; 3] = ["use-application-dns.net", "mask.icloud.com", "mask-h2.icloud.com"];
 
 /// Domains that the world's name servers do not know (RFC 6761, 6762, 7686, and what ICANN keeps for
 /// private use).
@@ -119,7 +118,9 @@ mod tests {
     fn gardens_cover_what_they_say() {
         let exact: Pattern = "Pay.Example.net".parse().unwrap();
         let below: Pattern = "*.example.net".parse().unwrap();
-        assert!(exact.covers(&name("pay.example.net")) && !exact.covers(&name("a.pay.example.net")));
+        assert!(
+            exact.covers(&name("pay.example.net")) && !exact.covers(&name("a.pay.example.net"))
+        );
         assert!(below.covers(&name("pay.example.net")) && below.covers(&name("a.b.example.net")));
         for other in ["example.net", "badexample.net", "example.net.evil.org"] {
             assert!(!below.covers(&name(other)), "{other}");

@@ -70,10 +70,7 @@ pub struct Placeholder {
 impl Default for Placeholder {
     /// From the networks for benchmarks (RFC 2544, RFC 5180), which nobody routes.
     fn default() -> Self {
-        Self {
-            v4: Ipv4Addr::new(198, 18, 0, 1),
-            v6: Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1),
-        }
+        Self { v4: Ipv4Addr::new(198, 18, 0, 1), v6: Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1) }
     }
 }
 
@@ -169,7 +166,12 @@ impl Settings {
             IpAddr::V4(_) => family == Kind::A,
             IpAddr::V6(v6) => family == Kind::Aaaa && !v6.is_unicast_link_local(),
         };
-        self.zone(zone).map_or(&[][..], |zone| &zone.addresses).iter().filter(of_family).copied().collect()
+        self.zone(zone)
+            .map_or(&[][..], |zone| &zone.addresses)
+            .iter()
+            .filter(of_family)
+            .copied()
+            .collect()
     }
 }
 
@@ -217,7 +219,10 @@ impl Policy {
         }
         if flight == Flight::Full {
             self.counts.overloaded = self.counts.overloaded.wrapping_add(1);
-            return self.cache.stale(name, kind, now).map_or(Verdict::Drop, |old| serve(old, garden));
+            return self
+                .cache
+                .stale(name, kind, now)
+                .map_or(Verdict::Drop, |old| serve(old, garden));
         }
         if !self.pay(payer, question, garden, now) {
             self.counts.over_budget = self.counts.over_budget.wrapping_add(1);
@@ -258,7 +263,12 @@ impl Policy {
     }
 
     /// What a guest is told when the resolvers answered.
-    pub(super) fn with_answer(settings: &Settings, zone: ZoneId, name: &Name, reply: Reply) -> Verdict {
+    pub(super) fn with_answer(
+        settings: &Settings,
+        zone: ZoneId,
+        name: &Name,
+        reply: Reply,
+    ) -> Verdict {
         serve(reply, settings.in_garden(zone, name))
     }
 

@@ -1,9 +1,8 @@
 //! Questions over TCP (RFC 7766): few connections, few questions on each, little patience.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +12,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::forwarder::{Forwarder, Step};
+use super::seats::Seats;
 use crate::domain::names::ZoneId;
 use crate::wire::dns::LONGEST_QUESTION;
 
@@ -25,23 +25,21 @@ const MOST_QUESTIONS: usize = 16;
 /// Time from the beginning of a connection to its end.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// Connections by address.
-type Guests = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
 /// Accepts connections for as long as it is polled.
 pub(super) async fn serve(forwarder: Arc<Forwarder>, zone: ZoneId, listener: TcpListener) {
-    let (mut connections, guests) = (JoinSet::new(), Guests::default());
+    let (mut connections, seats) = (JoinSet::new(), Seats::new(MOST_CONNECTIONS, MOST_PER_ADDRESS));
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, peer)) if connections.len() < MOST_CONNECTIONS => {
-                let Some(seat) = Seat::take(&guests, peer.ip()) else { continue };
+            Ok((stream, peer)) => {
+                let Some(seat) = seats.take(peer.ip()) else { continue };
                 let forwarder = Arc::clone(&forwarder);
                 connections.spawn(async move {
-                    let _ = timeout(LIFETIME, converse(&forwarder, zone, &seat, stream)).await;
+                    let talk = converse(&forwarder, zone, peer.ip(), stream);
+                    let _ = timeout(LIFETIME, talk).await;
+                    drop(seat);
                 });
             }
-            Ok(_) => {}
             Err(problem) => {
                 debug!(%problem, "accepting guests' DNS failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -53,7 +51,7 @@ pub(super) async fn serve(forwarder: Arc<Forwarder>, zone: ZoneId, listener: Tcp
 async fn converse(
     forwarder: &Arc<Forwarder>,
     zone: ZoneId,
-    seat: &Seat,
+    peer: IpAddr,
     mut stream: TcpStream,
 ) -> io::Result<()> {
     let mut buffer = [0; LONGEST_QUESTION];
@@ -61,7 +59,7 @@ async fn converse(
         let length = usize::from(stream.read_u16().await?);
         let Some(question) = buffer.get_mut(..length) else { break };
         stream.read_exact(question).await?;
-        let answer = match forwarder.begin(zone, seat.address, question) {
+        let answer = match forwarder.begin(zone, peer, question) {
             Step::Send(bytes) => Some(bytes),
             Step::Wait(waiting) => forwarder.finish(waiting).await,
             Step::Nothing => None,
@@ -71,34 +69,4 @@ async fn converse(
         stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await?;
     }
     Ok(())
-}
-
-/// One of an address's connections, counted until dropped.
-struct Seat {
-    guests: Guests,
-    address: IpAddr,
-}
-
-impl Seat {
-    fn take(guests: &Guests, address: IpAddr) -> Option<Self> {
-        let mut taken = guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(address).or_insert(0);
-        if *count >= MOST_PER_ADDRESS {
-            return None;
-        }
-        *count += 1;
-        Some(Self { guests: Arc::clone(guests), address })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.address);
-            }
-        }
-    }
 }

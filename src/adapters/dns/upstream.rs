@@ -50,7 +50,7 @@ async fn one_try(
     mismatched: &mut u32,
 ) -> io::Result<Response> {
     let id = u16::try_from(getrandom::u32().map_err(io::Error::other)? >> 16).unwrap_or(0);
-    let question = query(id, name, family).map_err(unreadable)?;
+    let question = query(id, name, family);
     let socket = UdpSocket::bind(any_port(upstream)).await?;
     socket.connect(upstream).await?;
     socket.send(&question).await?;
