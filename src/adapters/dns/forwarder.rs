@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::policy::{Counts, Flight, Payer, Policy, Settings, Verdict};
+use super::policy::{Counts, Flight, Payer, Policy, Verdict};
 use super::seats::{Seat, Seats};
-use super::{Hooks, upstream};
+use super::{Hooks, Settings, upstream};
 use crate::clock;
 use crate::domain::names::ZoneId;
 use crate::wire::dns::{Code, Kind, Name, Question, Reply};
@@ -96,12 +96,11 @@ impl Forwarder {
         let seat = self.seats.take(payer);
         let mut state = self.state();
         let key = (question.name.clone(), question.kind);
-        let flight = match &seat {
-            // Nobody may wait: neither for a flight of others nor for one of his own.
-            None => Flight::Full,
-            Some(_) if state.flights.contains_key(&key) => Flight::UnderWay,
-            Some(_) if state.flights.len() < MOST_FLIGHTS => Flight::Clear,
-            Some(_) => Flight::Full,
+        let flight = match (&seat, state.flights.contains_key(&key)) {
+            (Some(_), true) => Flight::UnderWay,
+            (Some(_), false) if state.flights.len() < MOST_FLIGHTS => Flight::Clear,
+            // Without a seat he may wait neither for another's flight nor for one of his own.
+            _ => Flight::Full,
         };
         let verdict =
             state.policy.decide(&settings, (zone, payer), &question, flight, clock::boot());

@@ -10,6 +10,7 @@ mod forwarder;
 mod names;
 mod policy;
 mod seats;
+mod settings;
 mod socket;
 mod stream;
 mod upstream;
@@ -27,7 +28,8 @@ use tracing::debug;
 
 pub use forwarder::Forwarder;
 pub use names::Pattern;
-pub use policy::{Counts, Placeholder, Settings, ZoneSettings};
+pub use policy::Counts;
+pub use settings::{Placeholder, Settings, ZoneSettings, resolvers};
 pub use socket::{Sockets, bind_zone};
 
 use crate::domain::names::{Mac, ZoneId};

@@ -3,12 +3,13 @@
 //! Every byte that a stranger could send out in a name, or get back in an address, is paid from two
 //! budgets before the resolver is asked. What the cache holds costs nothing: it carries nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::budget::{Buckets, DEVICE, DOMAIN, GARDEN};
 use super::cache::Cache;
-use super::names::{self, Pattern};
+use super::names;
+use super::settings::Settings;
 use crate::domain::names::{BootTime, Mac, ZoneId};
 use crate::wire::dns::{Code, Kind, Name, Question, Reply};
 
@@ -28,51 +29,6 @@ const PLACEHOLDER_TTL: u32 = 5;
 const FAILURES: usize = 3;
 /// While it is down, a question goes out this often to see whether it still is.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-
-/// What the forwarder is told, and told anew whenever any of it changes.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The portal's own name; answered with the zone's addresses.
-    pub portal: Option<Name>,
-    /// The zones that ask.
-    pub zones: Vec<ZoneSettings>,
-    /// Resolvers, the preferred one first. Never ourselves.
-    pub upstreams: Vec<SocketAddr>,
-    /// The uplink is known to be down. Silence of all resolvers is noticed without this.
-    pub wan_down: bool,
-    /// What unknown names resolve to while the uplink is down; none: SERVFAIL.
-    pub placeholder: Option<Placeholder>,
-    /// Believe resolvers that answer with private addresses (RFC 1918, 4193, 6598): for a garden
-    /// inside the chain's own network. Otherwise such addresses are dropped, as rebinding attacks.
-    pub private_answers: bool,
-}
-
-/// One zone's part of the [`Settings`].
-#[derive(Clone, Debug)]
-pub struct ZoneSettings {
-    /// Which zone.
-    pub zone: ZoneId,
-    /// Our addresses on its interface; link-local ones are left out of answers.
-    pub addresses: Vec<IpAddr>,
-    /// The names whose addresses anybody may reach.
-    pub garden: Vec<Pattern>,
-}
-
-/// Addresses that lead nowhere: HTTP to them is intercepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placeholder {
-    /// For A.
-    pub v4: Ipv4Addr,
-    /// For AAAA, in zones where we have an IPv6 address.
-    pub v6: Ipv6Addr,
-}
-
-impl Default for Placeholder {
-    /// From the networks for benchmarks (RFC 2544, RFC 5180), which nobody routes.
-    fn default() -> Self {
-        Self { v4: Ipv4Addr::new(198, 18, 0, 1), v6: Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1) }
-    }
-}
 
 /// What happened so far; counts wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,30 +107,6 @@ pub(super) struct Policy {
     probe_at: BootTime,
 }
 
-impl Settings {
-    fn zone(&self, zone: ZoneId) -> Option<&ZoneSettings> {
-        self.zones.iter().find(|known| known.zone == zone)
-    }
-
-    fn in_garden(&self, zone: ZoneId, name: &Name) -> bool {
-        self.zone(zone).is_some_and(|zone| zone.garden.iter().any(|part| part.covers(name)))
-    }
-
-    /// Our own addresses of the family that is asked for.
-    fn own_addresses(&self, zone: ZoneId, family: Kind) -> Vec<IpAddr> {
-        let of_family = |address: &&IpAddr| match address {
-            IpAddr::V4(_) => family == Kind::A,
-            IpAddr::V6(v6) => family == Kind::Aaaa && !v6.is_unicast_link_local(),
-        };
-        self.zone(zone)
-            .map_or(&[][..], |zone| &zone.addresses)
-            .iter()
-            .filter(of_family)
-            .copied()
-            .collect()
-    }
-}
-
 impl Policy {
     pub(super) fn new() -> Self {
         Self {
@@ -213,7 +145,8 @@ impl Policy {
             self.counts.joined = self.counts.joined.wrapping_add(1);
             return Verdict::Join;
         }
-        let down = self.is_down(settings);
+        // Garden names are always tried: a stranger whose own domains fail must not close the garden.
+        let down = if garden { settings.is_offline() } else { self.is_down(settings) };
         if down && now < self.probe_at {
             return self.without_answer(settings, zone, question, now);
         }
@@ -296,7 +229,7 @@ impl Policy {
     }
 
     fn is_down(&self, settings: &Settings) -> bool {
-        settings.wan_down || settings.upstreams.is_empty() || self.failed.len() >= FAILURES
+        settings.is_offline() || self.failed.len() >= FAILURES
     }
 
     /// Takes what the question may carry out and back, if all who must pay can.

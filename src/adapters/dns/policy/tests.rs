@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::super::settings::{Placeholder, ZoneSettings};
 use super::*;
 use crate::wire::dns::query;
 
@@ -306,9 +307,15 @@ fn only_while_the_uplink_is_down_is_a_name_forged() {
     let answer = Some(found(&["203.0.113.1"], 60));
     policy.settle(&settings, (&"y.org".parse().unwrap(), Kind::A), answer, later);
     assert_eq!(decide(&mut policy, &settings, "z.org", later), Verdict::Forward);
+    for domain in ["d.org", "e.org", "f.org"] {
+        fail(&mut policy, &settings, domain);
+    }
+    assert_eq!(decide(&mut policy, &settings, "r.org", later), placeholder);
+    assert_eq!(decide(&mut policy, &settings, "pay.example.net", later), Verdict::Forward);
     // Told so, it holds whatever the resolvers say, but what is known stays true.
     settings.wan_down = true;
     assert_eq!(decide(&mut policy, &settings, "q.org", later), placeholder);
+    assert_eq!(decide(&mut policy, &settings, "pay.example.net", later), placeholder);
     let kept = Verdict::Reply(found(&["203.0.113.1"], STRANGER_TTL));
     assert_eq!(decide(&mut policy, &settings, "y.org", later), kept);
     let v6 = policy.without_answer(&settings, ZONE, &question("q.org", Kind::Aaaa), later);
