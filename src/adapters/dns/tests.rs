@@ -226,6 +226,78 @@ async fn answers_leave_from_the_address_that_was_asked() {
     assert_eq!((bench.asked(), bench.forwarder.counts().questions), (0, 7));
 }
 
+/// A socket in a guest's namespace of its own, at the other end of a new interface `br-guest`, and
+/// the index of the guest's own interface.
+fn beyond_the_bridge(address: &'static str) -> (UdpSocket, u32) {
+    let (told, heard) = std::sync::mpsc::channel();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let guest = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        told.send(nix::unistd::gettid()).unwrap();
+        wait.recv().unwrap();
+        ip("link set guest0 up");
+        ip("addr add 10.7.0.9/24 dev guest0");
+        ip("addr add 2001:db8:7::9/64 dev guest0 nodad");
+        ip("addr add fe80::9/64 dev guest0 nodad");
+        let index = nix::net::if_::if_nametoindex("guest0").unwrap();
+        (std::net::UdpSocket::bind(address).unwrap(), index)
+    });
+    ip("link add br-guest type veth peer name guest0");
+    ip(&format!("link set guest0 netns {}", heard.recv().unwrap()));
+    ip("link set br-guest up");
+    for address in ["10.7.0.1/24", "10.7.0.2/24", "10.7.1.1/32"] {
+        ip(&format!("addr add {address} dev br-guest"));
+    }
+    for address in ["2001:db8:7::1/64", "2001:db8:7::2/64", "fe80::7/64"] {
+        ip(&format!("addr add {address} dev br-guest nodad"));
+    }
+    go.send(()).unwrap();
+    let (socket, index) = guest.join().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    (UdpSocket::from_std(socket).unwrap(), index)
+}
+
+#[tokio::test]
+async fn every_address_of_a_bridge_answers_for_itself() {
+    let bench = Bench::start().await;
+    for (own, servers) in [
+        ("10.7.0.9:0", &["10.7.0.1:2053", "10.7.0.2:2053"][..]),
+        ("[::]:0", &["[2001:db8:7::1]:2053", "[2001:db8:7::2]:2053", "[fe80::7]:2053"]),
+    ] {
+        let (socket, index) = beyond_the_bridge(own);
+        let zone = ZoneId(if own.starts_with('1') { 2 } else { 3 });
+        let sockets = bind_zone(zone, "br-guest", PORT).unwrap();
+        let serving = tokio::spawn(serve(Arc::clone(&bench.forwarder), sockets));
+        for server in servers {
+            let mut server: SocketAddr = server.parse().unwrap();
+            if let SocketAddr::V6(v6) = &mut server
+                && v6.ip().is_unicast_link_local()
+            {
+                v6.set_scope_id(index);
+            }
+            let asked = query(7, &"use-application-dns.net".parse().unwrap(), Kind::A);
+            let mut buffer = [0; 600];
+            let (length, from) = timeout(PATIENCE, async {
+                // Neighbours are found out first: a first datagram may be lost.
+                loop {
+                    let _ = socket.send_to(&asked, server).await;
+                    let answer = socket.recv_from(&mut buffer);
+                    if let Ok(answer) = timeout(Duration::from_millis(500), answer).await {
+                        break answer.unwrap();
+                    }
+                }
+            })
+            .await
+            .unwrap_or_else(|_| panic!("{server} is silent"));
+            assert_eq!((from.ip(), from.port()), (server.ip(), server.port()));
+            assert_eq!(buffer[..length][3] & 0x0f, 3, "the canary is told not to exist");
+            while timeout(Duration::from_millis(20), socket.recv(&mut buffer)).await.is_ok() {}
+        }
+        serving.abort();
+        ip("link del br-guest");
+    }
+}
+
 #[tokio::test]
 async fn a_redirected_question_is_answered_by_whom_it_was_sent_to() {
     let _bench = Bench::start().await;
