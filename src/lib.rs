@@ -5,11 +5,11 @@
 //! | module | what lives there | may use |
 //! |---|---|---|
 //! | [`domain`] | what maitred knows and decides: events in, effects out | nothing of ours |
-//! | [`wire`] | bytes ↔ types: DHCP, ARP and ND, netlink | `domain` |
+//! | [`wire`] | bytes ↔ types: DHCP, ARP and ND, DNS, netlink | `domain` |
 //! | [`clock`] | the only reader of clocks | `domain` |
 //! | [`config`] | TOML → a validated configuration | `domain`, `clock` |
 //! | [`adapters`] | the outside: sockets, threads, files | all above |
-//! | `gateway` | the loop: one owner of the domain | all above |
+//! | [`gateway`] | the loop: one owner of the domain | all above |
 //! | [`cli`] | one file a verb | all above |
 
 pub mod adapters;

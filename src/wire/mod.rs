@@ -3,6 +3,7 @@
 pub mod arp;
 pub mod conntrack;
 pub mod dhcp;
+pub mod dns;
 pub mod evidence;
 pub mod nd;
 pub mod nft;

@@ -1,0 +1,154 @@
+//! DNS for guests who are not online yet: a forwarder that knows the portal and the garden, and
+//! through which no tunnel is worth its while.
+//!
+//! A task a socket hears questions; what must wait for a resolver or the kernel waits in a task of
+//! its own, as many as there are permits. What to do is decided by [`policy`], without sockets.
+
+mod budget;
+mod cache;
+mod forwarder;
+mod names;
+mod policy;
+mod seats;
+mod settings;
+mod socket;
+mod stream;
+mod upstream;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::debug;
+
+pub use forwarder::Forwarder;
+pub use names::Pattern;
+pub use policy::Counts;
+pub use settings::{Placeholder, Settings, ZoneSettings, resolvers};
+pub use socket::{Sockets, bind_zone};
+
+use crate::domain::names::{Mac, ZoneId};
+use crate::wire::dns::LONGEST_QUESTION;
+use forwarder::Step;
+use socket::GuestSocket;
+
+/// What failed.
+#[derive(Debug, Error)]
+pub enum DnsError {
+    /// A socket on a guest interface.
+    #[error("{what} port {port} on {interface}: {source}")]
+    Bind {
+        /// UDP or TCP.
+        what: &'static str,
+        /// The interface.
+        interface: String,
+        /// The port.
+        port: u16,
+        /// The reason.
+        source: std::io::Error,
+    },
+}
+
+/// Garden addresses could not be opened: the guest is told that his question failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the addresses were not opened")]
+pub struct NotLearned;
+
+/// Ends once the kernel lets the zone's guests reach the addresses.
+pub type Learning = Pin<Box<dyn Future<Output = Result<(), NotLearned>> + Send>>;
+
+/// What the forwarder asks of the rest of the house.
+pub struct Hooks {
+    /// Opens garden addresses to a zone for at least ten minutes from now. Called before every
+    /// answer that carries them, so that they are renewed while they are in use.
+    pub learn: Box<dyn Fn(ZoneId, Vec<IpAddr>) -> Learning + Send + Sync>,
+    /// The device that an address belongs to, if a table in memory says so. Budgets are a device's
+    /// where this is known, so that more addresses (IPv6 gives a device as many as it likes) bring
+    /// no more bytes; where it is not, they are an address's.
+    pub device: Box<dyn Fn(ZoneId, IpAddr) -> Option<Mac> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+/// Binds the sockets of zones, given as (zone, interface). See [`bind_zone`].
+pub fn bind<'a>(
+    zones: impl IntoIterator<Item = (ZoneId, &'a str)>,
+    port: u16,
+) -> Result<Vec<Sockets>, DnsError> {
+    zones.into_iter().map(|(zone, interface)| bind_zone(zone, interface, port)).collect()
+}
+
+/// Serves the zones until `shutdown` ends; answers that wait for a resolver then are not given.
+pub async fn run(
+    sockets: Vec<Sockets>,
+    settings: watch::Receiver<Arc<Settings>>,
+    hooks: Hooks,
+    shutdown: impl Future<Output = ()>,
+) {
+    let forwarder = Forwarder::new(settings, hooks);
+    let mut zones = JoinSet::new();
+    for zone in sockets {
+        zones.spawn(serve(Arc::clone(&forwarder), zone));
+    }
+    shutdown.await;
+}
+
+/// Serves one zone for as long as it is polled: abort it when the zone's interface goes, bind and
+/// serve anew when it comes back.
+pub async fn serve(forwarder: Arc<Forwarder>, sockets: Sockets) {
+    let mut tasks = JoinSet::new();
+    for udp in sockets.udp {
+        tasks.spawn(serve_datagrams(Arc::clone(&forwarder), sockets.zone, Arc::new(udp)));
+    }
+    for listener in sockets.tcp {
+        tasks.spawn(stream::serve(Arc::clone(&forwarder), sockets.zone, listener));
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn serve_datagrams(forwarder: Arc<Forwarder>, zone: ZoneId, socket: Arc<GuestSocket>) {
+    let mut waiting = JoinSet::new();
+    // One byte more than a question may have: what fills it was longer.
+    let mut buffer = [0; LONGEST_QUESTION + 1];
+    loop {
+        while waiting.try_join_next().is_some() {}
+        let (length, path) = match socket.receive(&mut buffer).await {
+            Ok(received) => received,
+            Err(problem) => {
+                debug!(%problem, "hearing guests' DNS failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        match forwarder.begin(zone, path.peer.ip(), &buffer[..length]) {
+            Step::Send(bytes) => send(&socket, &bytes, &path),
+            Step::Wait(question) => {
+                let (forwarder, socket) = (Arc::clone(&forwarder), Arc::clone(&socket));
+                waiting.spawn(async move {
+                    if let Some(bytes) = forwarder.finish(question).await {
+                        send(&socket, &bytes, &path);
+                    }
+                });
+            }
+            Step::Nothing => {}
+        }
+    }
+}
+
+fn send(socket: &GuestSocket, bytes: &[u8], path: &socket::Path) {
+    if let Err(problem) = socket.send(bytes, path) {
+        debug!(%problem, "an answer to a guest was lost");
+    }
+}
+
+#[cfg(test)]
+mod tests;
