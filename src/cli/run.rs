@@ -82,6 +82,7 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
     let (links, known) = watch::channel(neighbours::Links::new());
     let zones = (0..).map(ZoneId).zip(interfaces.clone());
     let captures = Captures::new(zones, inbox.clone());
+    let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref()));
     let hands = Hands {
         firewall: table,
         store: store.clone(),
@@ -90,7 +91,6 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
     };
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
-    let counters = Arc::<Counters>::default();
     let mut pages = open_pages(config, clock, &inbox, &store, &texts, &counters, &closed)?;
     pages.spawn(control::serve(
         control::bind(lock)?,

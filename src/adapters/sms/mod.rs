@@ -103,7 +103,7 @@ struct Job {
 
 #[derive(Debug, Default)]
 struct Shared {
-    counters: Counters,
+    counters: Arc<Counters>,
     stopping: AtomicBool,
     lifetime: Duration,
 }
@@ -167,8 +167,8 @@ impl SmsHandle {
     }
 
     /// What became of the messages since the start.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
     }
 
     /// Sends what is queued, retrying nothing, and waits at most `within`; blocks. False if some of
