@@ -5,7 +5,7 @@
 //! reads it, and at the end.
 
 mod book;
-mod journal;
+pub mod journal;
 mod outbox;
 mod reader;
 mod records;
