@@ -52,6 +52,12 @@ ask_code() { # ask_code GUEST PORTAL PHONE
 # shellcheck disable=SC2317 # called by until_true
 more_messages() { [ "$(find "$folder/spool" -name '*.json' | wc -l)" -gt "$1" ]; }
 
+staff_log_in() { submit staff "http://$office:8080/staff/login" 'password=tea and cake'; }
+# The number of a present device's visit, as the staff page has it: visits HOSTNAME
+visits() { browse staff "http://$office:8080/staff" | sed -n "s|.*<td>$1<span.*<td class=\"num\">\([0-9]*\)</td></tr>.*|\1|p"; }
+# shellcheck disable=SC2317 # called by until_true
+visits_grew() { [ "$(visits "$1")" -gt "$2" ]; }
+
 gateway() { # starts the daemon and waits until it answers
     beside router maitred "$maitred" run --config "$folder/maitred.toml"
     daemon=$last

@@ -162,7 +162,7 @@ page=$(submit staff "http://$office:8080/staff/login" 'password=wrong')
 ! grep -q '<svg' <<<"$page" || fail "a wrong password shows the figures"
 saw "not without the password"
 sleep 1
-page=$(submit staff "http://$office:8080/staff/login" 'password=tea and cake')
+page=$(staff_log_in)
 for guest in li-wei han-mei anna '<svg'; do
     grep -q "$guest" <<<"$page" || fail "no $guest on the page: $page"
 done
@@ -194,6 +194,9 @@ for signal in TERM KILL; do
 done
 
 step "Guest 1 leaves and comes back."
+staff_log_in >/dev/null
+before=$(visits li-wei)
+[ "$before" ] || fail "li-wei is not on the staff page"
 leave 1
 sleep 6
 arrive 1 udhcpc li-wei
@@ -204,6 +207,8 @@ fi
 online guest1 "http://$web/" || fail "guest 1 is not online again"
 saw "online again"
 ctl clients | sed 's/^/      /'
+until_true 5 "the staff page to count the return" visits_grew li-wei "$before"
+saw "the staff page counts visit $(visits li-wei), after $before"
 leave 1
 sleep 6
 
@@ -241,22 +246,26 @@ cable() { # cable NAME BRIDGE ADDRESS
 cable "mtguest$x" br-guest "10.$x.63.1/18"
 cable "mtstaff$x" br-lan "10.$x.64.3/24"
 ip route add "10.$x.80.0/24" via "$gate" dev "mtguest$x"
+# From here on, stays are counted as in a real store.
+stop TERM
+sed -i '/^\[visit\]/,/^$/d' "$folder/maitred.toml"
+rm -f "$folder"/spool/*.json
+gateway
 cat <<PLACES
 
 The store stays open until Ctrl-C. In a browser on this machine, which is now a guest:
-    http://$web/             a page of "the internet"; the store's page comes instead
-    http://$gate:2050/        the store's page; any mainland mobile number will do
+    http://$web/         a page of "the internet": the store's page comes instead
+    http://$gate:2050/      the store's page; any mainland mobile number will do
 And as staff, with the password: tea and cake
     http://$office:8080/staff
 The command line:
     nsenter -t $outside -m ip netns exec router $maitred clients --config $folder/maitred.toml
 Messages to phones appear here:
 PLACES
-rm -f "$folder"/spool/*.json
 while ! stopped; do
     for message in "$folder"/spool/*.json; do
         [ -e "$message" ] || continue
-        cat "$message"
+        sed 's/.*"text":"\(.*\)","to":"\(.*\)".*/    \2: \1\n/' "$message"
         rm "$message"
     done
     sleep 0.5
