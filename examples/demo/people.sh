@@ -56,7 +56,7 @@ staff_log_in() { submit staff "http://$office:8080/staff/login" 'password=tea an
 # The number of a present device's visit, as the staff page has it: visits HOSTNAME
 visits() { browse staff "http://$office:8080/staff" | sed -n "s|.*<td>$1<span.*<td class=\"num\">\([0-9]*\)</td></tr>.*|\1|p"; }
 # shellcheck disable=SC2317 # called by until_true
-visits_grew() { [ "$(visits "$1")" -gt "$2" ]; }
+visits_grew() { local now; now=$(visits "$1"); [ "${now:-0}" -gt "$2" ]; }
 
 gateway() { # starts the daemon and waits until it answers
     beside router maitred "$maitred" run --config "$folder/maitred.toml"

@@ -195,8 +195,9 @@ done
 
 step "Guest 1 leaves and comes back."
 staff_log_in >/dev/null
+browse guest1 "$portal" >/dev/null
+until_true 3 "the staff page to show li-wei" visits_grew li-wei 0
 before=$(visits li-wei)
-[ "$before" ] || fail "li-wei is not on the staff page"
 leave 1
 sleep 6
 arrive 1 udhcpc li-wei
