@@ -45,6 +45,7 @@ runner() {
     esac
 }
 
+without_tables='target."cfg(target_env = \"musl\")".rustflags = ["-Cforce-unwind-tables=no"]'
 for target in "$@"; do
     name=$(triple "$target")
     case $mode in
@@ -58,8 +59,12 @@ for target in "$@"; do
                 domain:: wire:: adapters::store::
             ;;
         build)
-            cargo-zigbuild build --release --locked --bin maitred --target "$name" \
-                -Zbuild-std=std,panic_abort
+            # What aborts on a panic never unwinds: the tables for it would be a seventh of the file.
+            # Without its default features the library prints no backtrace, which needs symbols.
+            CFLAGS='-fno-unwind-tables -fno-asynchronous-unwind-tables' \
+                cargo-zigbuild build --release --locked --bin maitred --target "$name" \
+                -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size \
+                --config "$without_tables"
             cp "$CARGO_TARGET_DIR/$name/release/maitred" "dist/maitred-$target"
             ;;
     esac

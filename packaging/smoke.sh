@@ -24,7 +24,7 @@ if maitred check "$work/bad.toml" >"$work/said" 2>&1; then
     echo "smoke.sh: accepted a bad configuration" >&2
     exit 1
 fi
-grep -q 'line 1' "$work/said"
+grep -q 'bad.toml:1:' "$work/said"
 # Random bytes, curve arithmetic, Argon2, and a mode that no umask widens.
 public=$(maitred token --generate "$work/key")
 [ "$(printf %s "$public" | base64 -d | wc -c)" = 32 ]
