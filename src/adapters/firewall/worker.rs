@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::fixed::fixed_elements;
@@ -126,8 +127,8 @@ impl Worker {
         Self { kernel, plan, marks, inbox }
     }
 
-    pub(super) fn run(mut self, queue: &Receiver<Order>) {
-        while let Ok(order) = queue.recv() {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Order>) {
+        while let Some(order) = queue.blocking_recv() {
             match order {
                 Order::Effect(effect) => self.carry_out(effect),
                 Order::Stop(on_stop) => return self.stop(on_stop),
