@@ -19,7 +19,7 @@ fn records_share_a_group_and_a_session_does_not_wait() {
     bench.put((1..=1000).map(|number| seen(number % 150 + 1, number, number + 500)));
     bench.store.flush().unwrap();
     let groups = bench.store.counts().groups - before;
-    assert!((5..=8).contains(&groups), "1000 rows by 200: {groups}");
+    assert!((1..=8).contains(&groups), "1000 rows by 200 or more: {groups}");
     bench.close();
 }
 
