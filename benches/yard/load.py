@@ -182,7 +182,8 @@ def connection(number):
     ports = struct.pack("!H", 10000 + number // 200), struct.pack("!H", 443)
     body = struct.pack("!BBH", socket.AF_INET, 0, 0)
     body += tuple_of(1, guest, server, ports) + tuple_of(2, server, guest, ports[::-1])
-    body += attribute(3, struct.pack("!I", 2)) + attribute(7, struct.pack("!I", 3600))
+    # Confirmed, and an answer was seen.
+    body += attribute(3, struct.pack("!I", 2 | 8)) + attribute(7, struct.pack("!I", 3600))
     # IPCTNL_MSG_CT_NEW; request, create, only if new
     return struct.pack("=LHHLL", 16 + len(body), 0x0100, 0x0601, 0, 0) + body
 
