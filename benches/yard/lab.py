@@ -172,6 +172,9 @@ class Site:
             lines.append(f"link set {self.far_link} up")
             lines.append(f"addr add {self.far}/24 dev {self.far_link}")
         lab.sysctl(self.router, "net.ipv4.ip_forward=1", "net.netfilter.nf_conntrack_max=262144")
+        # As on OpenWrt: what a bridge forwards is not filtered as if it were routed.
+        families = ("arptables", "iptables", "ip6tables")
+        lab.sysctl(self.router, *(f"net.bridge.bridge-nf-call-{family}=0" for family in families))
         lab.sysctl(
             self.guests,
             "net.ipv4.conf.all.arp_ignore=1",
