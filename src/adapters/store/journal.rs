@@ -21,6 +21,8 @@ use crate::domain::names::BootTime;
 
 /// No frame is longer; a length above it is damage.
 const LONGEST_FRAME: u32 = 16 << 20;
+/// Up to this many bytes are stored as they are.
+const STORED: u16 = 1024;
 
 /// What every entry of a journal depends on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -111,9 +113,7 @@ impl Journal {
     }
 
     fn write(&mut self, payload: &impl Serialize) -> io::Result<()> {
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&serde_json::to_vec(payload)?)?;
-        let payload = encoder.finish()?;
+        let payload = deflate(&serde_json::to_vec(payload)?)?;
         let length = u32::try_from(payload.len())
             .ok()
             .filter(|length| *length <= LONGEST_FRAME)
@@ -131,6 +131,25 @@ impl Journal {
         self.length += frame.len() as u64;
         Ok(())
     }
+}
+
+/// Deflates (RFC 1951). What is short, as one guest's session is, is not worth the 300 kB that the
+/// encoder fills first, and becomes one stored block.
+fn deflate(json: &[u8]) -> io::Result<Vec<u8>> {
+    const FINAL_AND_STORED: u8 = 1;
+    if let Ok(length) = u16::try_from(json.len())
+        && length <= STORED
+    {
+        let mut block = Vec::with_capacity(5 + json.len());
+        block.push(FINAL_AND_STORED);
+        block.extend(length.to_le_bytes());
+        block.extend((!length).to_le_bytes());
+        block.extend(json);
+        return Ok(block);
+    }
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(json)?;
+    encoder.finish()
 }
 
 /// Walks the groups of a journal.
