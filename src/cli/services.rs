@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::adapters::control::{self, Services};
 use crate::adapters::http::{Counts, staff};
+use crate::adapters::sms;
 use crate::adapters::store::Store;
 use crate::adapters::store::report::{BUCKET_MINUTES, DayReport, Repeat};
 use crate::adapters::sync::{Nightly, Schedule, Settings};
@@ -22,6 +23,8 @@ pub(super) struct Counters {
     pub(super) portal: Arc<Counts>,
     pub(super) staff: Arc<Counts>,
     pub(super) control: Arc<control::Counters>,
+    /// `None` if no codes are sent.
+    pub(super) sms: Option<Arc<sms::Counters>>,
 }
 
 /// Today's figures, for the staff page. Without a trusted clock there is no today.
@@ -101,6 +104,7 @@ fn figures(report: Option<&DayReport>, counters: &Counters, store: &Store) -> Va
             "malformed": count(&counters.control.malformed),
             "strangers": count(&counters.control.strangers),
         },
+        "sms": counters.sms.as_deref().map(messages),
         "store": {
             "groups": written.groups,
             "settled": written.settled,
@@ -129,6 +133,26 @@ fn day(report: &DayReport) -> Value {
 
 fn repeat(repeat: Repeat) -> Value {
     json!({ "all": repeat.all, "again": repeat.again })
+}
+
+fn messages(counters: &sms::Counters) -> Value {
+    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let provider = |tally: sms::Tally| {
+        let mean = tally.total.checked_div(tally.taken);
+        json!({
+            "provider": tally.provider,
+            "taken": tally.taken,
+            "failed": tally.failed,
+            "mean_ms": mean.map(millis),
+            "slowest_ms": mean.map(|_| millis(tally.slowest)),
+        })
+    };
+    json!({
+        "taken": count(&counters.taken),
+        "failed": count(&counters.failed),
+        "refused": count(&counters.refused),
+        "providers": counters.tallies().into_iter().map(provider).collect::<Vec<_>>(),
+    })
 }
 
 fn listener(counts: &Counts) -> Value {
