@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Length, Secret};
@@ -166,30 +166,53 @@ impl Sms {
 }
 
 /// Reads `[sms]` as a list of one.
-pub(super) fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sms>, D::Error> {
-    struct OneOrMore;
+pub(super) fn one_or_more<'de, D: Deserializer<'de>>(tables: D) -> Result<Vec<Sms>, D::Error> {
+    tables.deserialize_any(OneOrMore)
+}
 
-    impl<'de> Visitor<'de> for OneOrMore {
-        type Value = Vec<Sms>;
+struct OneOrMore;
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a table [sms] or tables [[sms]]")
-        }
+impl<'de> Visitor<'de> for OneOrMore {
+    type Value = Vec<Sms>;
 
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-            Sms::deserialize(MapAccessDeserializer::new(map)).map(|sms| vec![sms])
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<Self::Value, A::Error> {
-            let mut all = Vec::new();
-            while let Some(sms) = tables.next_element()? {
-                all.push(sms);
-            }
-            Ok(all)
-        }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table [sms] or tables [[sms]]")
     }
 
-    deserializer.deserialize_any(OneOrMore)
+    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
+        Table.visit_map(table).map(|sms| vec![sms])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(sms) = tables.next_element_seed(Table)? {
+            all.push(sms);
+        }
+        Ok(all)
+    }
+}
+
+/// One table of them: read by a visitor so that an error in it is given the table's place.
+struct Table;
+
+impl<'de> DeserializeSeed<'de> for Table {
+    type Value = Sms;
+
+    fn deserialize<D: Deserializer<'de>>(self, table: D) -> Result<Sms, D::Error> {
+        table.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Table {
+    type Value = Sms;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Sms, A::Error> {
+        Sms::deserialize(MapAccessDeserializer::new(table))
+    }
 }
 
 const fn webhook_timeout() -> Length {

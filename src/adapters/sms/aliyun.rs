@@ -35,7 +35,7 @@ impl Aliyun {
     ) -> Result<(), SendError> {
         let settings = &self.settings;
         let params = settings.params.iter().map(|(name, text)| (name.clone(), letter.fill(text)));
-        let params = serde_json::Value::from_iter(params).to_string();
+        let params = params.collect::<serde_json::Value>().to_string();
         // Numbers of all countries are taken without their `+`.
         let query = pairs(&[
             ("PhoneNumbers", letter.digits()),

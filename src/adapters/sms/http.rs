@@ -62,9 +62,10 @@ impl Http {
             request = request.header(*name, *value);
         }
         let mut response = request.send(body).map_err(|error| no_answer(&error))?;
-        let retry_after = response.headers().get("retry-after").and_then(|value| {
-            value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-        });
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs));
         let body = response.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
         let body = body.map_err(|error| SendError::Unanswered(error.to_string()))?;
         Ok(Answer {

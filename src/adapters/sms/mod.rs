@@ -220,4 +220,8 @@ fn outcome(message: &Message, sent: Result<(), Refusal>) -> Event {
 }
 
 #[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod provider_tests;
+#[cfg(test)]
 mod tests;

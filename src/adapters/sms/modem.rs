@@ -46,9 +46,8 @@ impl Modem {
     /// Sends one message, once, within the modem's own time and `left`.
     pub(super) fn send(&self, letter: &Letter, left: Duration) -> Result<(), SendError> {
         let deadline = clock::boot() + left.min(self.settings.timeout.0);
-        let run = |arguments: &[&str], input: &str| {
-            self.run(arguments, input, deadline - clock::boot())
-        };
+        let run =
+            |arguments: &[&str], input: &str| self.run(arguments, input, deadline - clock::boot());
         let device = self.settings.device.as_deref();
         match self.settings.tool {
             ModemTool::SmsTool => {

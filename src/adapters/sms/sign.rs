@@ -10,8 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::names::WallTime;
 
 /// All but RFC 3986's unreserved characters.
-const RESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is signed of a request for `/`.
 #[derive(Debug)]
@@ -54,8 +53,11 @@ impl Request<'_> {
     }
 
     fn canonical(&self) -> String {
-        let headers: String =
-            self.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let headers: String = self
+            .headers
+            .iter()
+            .flat_map(|(name, value)| [name, ":", value, "\n"].map(str::to_owned))
+            .collect();
         format!("POST\n/\n{}\n{headers}\n{}\n{}", self.query, self.signed(), hash(self.body))
     }
 
@@ -69,7 +71,8 @@ pub(super) fn pairs(parameters: &[(&str, &str)]) -> String {
     let mut parameters = parameters.to_vec();
     parameters.sort_unstable();
     let encoded = |text| utf8_percent_encode(text, RESERVED);
-    let pairs = parameters.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    let pairs =
+        parameters.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
     pairs.collect::<Vec<_>>().join("&")
 }
 
