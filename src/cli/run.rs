@@ -79,6 +79,8 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
     let sms = sms::start(config, &inbox, move |language, store, code, minutes| {
         words.sms_text(language, store, code, minutes)
     })?;
+    let sms_counters = sms.as_ref().map(sms::SmsHandle::counters);
+    let counters = Arc::new(Counters { sms: sms_counters, ..Counters::default() });
     let (closing, closed) = watch::channel(false);
     let (links, known) = watch::channel(neighbours::Links::new());
     let zones = (0..).map(ZoneId).zip(interfaces.clone());

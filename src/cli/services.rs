@@ -128,11 +128,7 @@ fn figures(
             "malformed": count(&counters.control.malformed),
             "strangers": count(&counters.control.strangers),
         },
-        "sms": counters.sms.as_deref().map(|sms| json!({
-            "taken": count(&sms.taken),
-            "failed": count(&sms.failed),
-            "refused": count(&sms.refused),
-        })),
+        "sms": counters.sms.as_deref().map(messages),
         "store": {
             "groups": written.groups,
             "settled": written.settled,
@@ -177,6 +173,26 @@ fn capture(zones: &[String], tally: &Tally) -> Value {
         Some((name, heard))
     };
     tally.counts().filter_map(zone).collect::<Map<_, _>>().into()
+}
+
+fn messages(counters: &sms::Counters) -> Value {
+    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let provider = |tally: sms::Tally| {
+        let mean = tally.total.checked_div(tally.taken);
+        json!({
+            "provider": tally.provider,
+            "taken": tally.taken,
+            "failed": tally.failed,
+            "mean_ms": mean.map(millis),
+            "slowest_ms": mean.map(|_| millis(tally.slowest)),
+        })
+    };
+    json!({
+        "taken": count(&counters.taken),
+        "failed": count(&counters.failed),
+        "refused": count(&counters.refused),
+        "providers": counters.tallies().into_iter().map(provider).collect::<Vec<_>>(),
+    })
 }
 
 fn listener(counts: &http::Counts) -> Value {
