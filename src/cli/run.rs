@@ -80,6 +80,7 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
     })?;
     let (closing, closed) = watch::channel(false);
     let (links, known) = watch::channel(neighbours::Links::new());
+    let heard = known.clone();
     let zones = (0..).map(ZoneId).zip(interfaces.clone());
     let captures = Captures::new(zones, inbox.clone());
     let hands = Hands {
@@ -91,7 +92,8 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
     let counters = Arc::<Counters>::default();
-    let mut pages = open_pages(config, clock, &inbox, &store, &texts, &counters, &closed)?;
+    let mut pages =
+        open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
     pages.spawn(control::serve(
         control::bind(lock)?,
         inbox.clone(),
@@ -129,16 +131,17 @@ type Pages = JoinSet<()>;
 /// Binds every port, then serves: the redirect and the portal in each zone, the staff page.
 fn open_pages(
     config: &Config,
-    clock: Clock,
     inbox: &Inbox,
     store: &Store,
     texts: &Arc<Catalogues>,
     counters: &Counters,
+    links: &watch::Receiver<neighbours::Links>,
     closed: &watch::Receiver<bool>,
 ) -> anyhow::Result<Pages> {
     let address = PortalAddress { name: config.portal.name.clone(), port: config.portal.port };
-    let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?;
-    let asked = http::bind_zones(&config.zone, config.portal.port)?;
+    let clock = Clock::new(config.store.clock);
+    let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?.follow(links);
+    let asked = http::bind_zones(&config.zone, config.portal.port)?.follow(links);
     let office = config.staff.as_ref().map(|staff| http::bind_staff(staff.listen)).transpose()?;
     let site = portal::Portal {
         store: config.store.name.clone(),

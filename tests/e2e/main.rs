@@ -21,3 +21,4 @@ mod staff;
 mod sync;
 mod visits;
 mod wall;
+mod zones;
