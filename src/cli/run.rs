@@ -4,6 +4,7 @@
 //! anything else is opened, and every port is bound before the first guest is answered.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
@@ -38,7 +40,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(3);
 const BLOCKING_THREADS: usize = 4;
 const STACK: usize = 512 << 10;
 
-pub(super) fn run(config: &Config) -> anyhow::Result<()> {
+pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     privileges::give_up(
         config.store.user.as_deref(),
@@ -52,11 +54,13 @@ pub(super) fn run(config: &Config) -> anyhow::Result<()> {
         .thread_stack_size(STACK)
         .build()
         .context("starting the runtime")?
-        .block_on(serve(config, &lock))
+        .block_on(serve(path, config, &lock))
 }
 
-async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
+async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> {
     let clock = Clock::new(config.store.clock);
+    // From here on a SIGHUP is a question, not the end.
+    let hangups = on(SignalKind::hangup())?;
     let (inbox, outlet) = Inbox::new();
     let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
     let (table, found) = firewall::open(firewall::Plan::from_config(config), inbox.clone())?;
@@ -66,7 +70,8 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
     let secrets = Secrets { guest_key: keys.guest };
-    let mut domain = Domain::new(config.policy(), secrets, keys::random()?);
+    let state = rules::State::load(config)?;
+    let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
     let live = match found {
         firewall::Found::Ours(live) => Some(live),
         firewall::Found::Nothing => None,
@@ -89,17 +94,18 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
         sms,
         neighbours: Neighbours::new(interfaces.clone(), known)?,
     };
+    let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
     let counters = Arc::<Counters>::default();
-    let mut pages =
-        open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
+    let mut pages = open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
     pages.spawn(control::serve(
         control::bind(lock)?,
         inbox.clone(),
-        services::control(config, clock, &store, &counters)?,
+        services::control(config, clock, &store, &counters, &rules)?,
         until(closed.clone()),
     ));
+    tokio::spawn(reload_on(hangups, rules));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
@@ -210,6 +216,13 @@ async fn wait_for_the_end(
     let _ = stop.send(true);
     anyhow::ensure!(!failed, "a server ended by itself");
     Ok(())
+}
+
+async fn reload_on(mut hangups: Signal, rules: Arc<Rules>) {
+    while hangups.recv().await.is_some() {
+        // The outcome is in the log.
+        let _ = rules.reload().await;
+    }
 }
 
 fn on(kind: SignalKind) -> anyhow::Result<Signal> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::warn;
 
+use super::rules::Rules;
 use crate::adapters::control::{self, Services};
 use crate::adapters::http::{Counts, staff};
 use crate::adapters::store::Store;
@@ -52,12 +53,14 @@ pub(super) fn today(
     }))
 }
 
-/// What the control socket asks besides the domain: `stats` and `sync`. Starts the nightly run.
+/// What the control socket asks besides the domain: `stats`, `sync` and changes of the rules.
+/// Starts the nightly run.
 pub(super) fn control(
     config: &Config,
     clock: Clock,
     store: &Store,
     counters: &Arc<Counters>,
+    rules: &Arc<Rules>,
 ) -> anyhow::Result<Services> {
     let today = today(config, clock, store)?;
     let (counted, kept) = (Arc::clone(counters), store.clone());
@@ -78,6 +81,7 @@ pub(super) fn control(
         zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
         stats,
         sync,
+        change: rules.changer(),
         counters: Arc::clone(&counters.control),
     })
 }

@@ -4,6 +4,7 @@
 mod check;
 mod load;
 mod policy;
+mod reload;
 mod units;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ pub use load::{ConfigError, Problem};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Which store this is.
@@ -55,7 +56,7 @@ pub struct Config {
 }
 
 /// `[store]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
     /// The store's id at HQ: letters, digits, `-`, `_`, `.`; 1 to 64.
@@ -82,7 +83,7 @@ pub struct Store {
 }
 
 /// `[portal]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Portal {
     /// TCP port of the pages, on every zone's interface; neither 0 nor one of DNS or DHCP.
@@ -98,7 +99,7 @@ pub struct Portal {
 }
 
 /// `[[zone]]`, in openNDS's words.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     /// The zone's name: letters, digits, `-`, `_`; 1 to 16.
@@ -127,6 +128,9 @@ pub struct Zone {
     /// Devices online at once, 1 to 32,767.
     #[serde(default = "defaults::max_clients")]
     pub max_clients: usize,
+    /// A device that is granted here is granted in every zone that roams, with one session.
+    #[serde(default)]
+    pub roam: bool,
     /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
     #[serde(default)]
     pub walled_garden: Vec<Network>,
@@ -136,7 +140,7 @@ pub struct Zone {
 }
 
 /// `[code]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Code {
     /// Digits, 4 to 6.
@@ -162,7 +166,7 @@ pub struct Code {
 }
 
 /// `[sms]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, tag = "provider", rename_all = "snake_case")]
 pub enum Sms {
     /// A file a message in a folder: for a modem daemon, or for tests.
@@ -190,7 +194,7 @@ pub enum Sms {
 }
 
 /// `[follow]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Follow {
     /// Ed25519 public keys (base64), two at most, for rotation.
@@ -198,7 +202,7 @@ pub struct Follow {
 }
 
 /// `[visit]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Visit {
     /// Without evidence for this long a visit is closed, at its last evidence.
@@ -211,7 +215,7 @@ pub struct Visit {
 }
 
 /// `[staff]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Staff {
     /// Address and port of the page; never one that guests can reach, so not `0.0.0.0`.
@@ -224,7 +228,7 @@ pub struct Staff {
 }
 
 /// `[hq]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hq {
     /// `https://` (or `http://` inside a private network): the batches' endpoint.
@@ -245,7 +249,7 @@ pub struct Hq {
 }
 
 /// `[firewall]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Firewall {
     /// Bits of the connection mark that are ours: one run of 16 ones.
@@ -268,13 +272,15 @@ pub enum OnStop {
 }
 
 /// `[lists]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lists {
     /// Always online, never counted as visitors.
     pub trusted_macs: BTreeSet<Mac>,
     /// Never online.
     pub blocked_macs: BTreeSet<Mac>,
+    /// Online as soon as they are seen, with their zone's limits, and counted as visitors.
+    pub preemptive_macs: BTreeSet<Mac>,
 }
 
 impl Default for Portal {

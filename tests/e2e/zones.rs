@@ -4,7 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::lab::{
-    BRIDGES, Dhcp, Gateway, Guest, Lab, ROUTER_V4, ROUTER_V6, ROUTER2_V4, ROUTER2_V6, Settings, WEB_V4, WEB_V6, until,
+    BRIDGES, Dhcp, Gateway, Guest, Lab, ROUTER_V4, ROUTER_V6, ROUTER2_V4, ROUTER2_V6, Settings,
+    WEB_V4, WEB_V6, until,
 };
 
 fn two_zones(more: &str) -> Settings {
@@ -71,10 +72,8 @@ fn a_zone_whose_interface_is_missing_is_picked_up_later() {
 #[test]
 fn a_grant_is_good_in_its_zone_alone() {
     let mut lab = Lab::with_zones(2, 2);
-    let settings = two_zones("").with(
-        "[[zone]] ",
-        "name = \"cafe\"\ninterface = \"br-guest2\"\nsession_timeout = \"1h\"",
-    );
+    let settings = two_zones("")
+        .with("[[zone]] ", "name = \"cafe\"\ninterface = \"br-guest2\"\nsession_timeout = \"1h\"");
     let gateway = lab.maitred(&settings);
     for (guest, bridge) in lab.guests.iter_mut().zip(["br-guest", "br-guest2"]) {
         guest.walk_to(bridge);

@@ -77,8 +77,7 @@ impl Guest {
     /// Gets another IPv6 address by DHCPv6, and gives it.
     #[track_caller]
     pub fn lease_v6(&self) -> String {
-        let (script, leases, pid) =
-            (self.file("dhcp.sh"), self.file("leases6"), self.file("pid6"));
+        let (script, leases, pid) = (self.file("dhcp.sh"), self.file("leases6"), self.file("pid6"));
         let args = ["dhclient", "-6", "-d", "-sf", &script, "-lf", &leases, "-pf", &pid, "eth0"];
         let _client = self.netns.spawn(&args, &self.folder.join("dhcp6.log"));
         until(Duration::from_secs(15), "a DHCPv6 lease", || {

@@ -76,8 +76,8 @@ pub fn bind_zones(zones: &[Zone], port: u16) -> Result<ZoneListeners, HttpError>
 
 /// Listens on `staff.listen`, also before the router has that address.
 pub fn bind_staff(address: SocketAddr) -> Result<StaffListener, HttpError> {
-    let socket = bind_address(address)
-        .map_err(|errno| HttpError::Staff { address, error: errno.into() })?;
+    let socket =
+        bind_address(address).map_err(|errno| HttpError::Staff { address, error: errno.into() })?;
     let socket = Some((0, Socket::Bound(socket)));
     let (interface, port) = (String::new(), address.port());
     Ok(StaffListener(Listener { zone: None, interface, port, socket, links: None }))
@@ -141,9 +141,10 @@ impl Listener {
             return true;
         }
         let (interface, port) = (&self.interface, self.port);
-        let bound = bind_zone(interface, port).map_err(io::Error::from).and_then(|(index, socket)| {
-            Ok((index, Socket::Served(tokio::net::TcpListener::from_std(socket)?)))
-        });
+        let bound =
+            bind_zone(interface, port).map_err(io::Error::from).and_then(|(index, socket)| {
+                Ok((index, Socket::Served(tokio::net::TcpListener::from_std(socket)?)))
+            });
         match bound {
             Ok(socket) => {
                 tracing::info!(interface, port, "listening on the interface");
