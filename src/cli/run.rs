@@ -73,8 +73,9 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
     let live = match found {
-        firewall::Found::Ours(live) => Some(live),
-        firewall::Found::Nothing => None,
+        firewall::Found::Ours(live) if !live.is_empty() => Some(live),
+        // Nobody in it: `on_stop = "closed"` left it so, and whose time is not over comes back.
+        firewall::Found::Ours(_) | firewall::Found::Nothing => None,
     };
     let first = domain.restore(snapshot, live, clock.now());
 

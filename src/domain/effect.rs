@@ -184,7 +184,7 @@ pub enum Record {
         /// Last evidence; the boot's start if that was in an earlier boot.
         last: BootTime,
     },
-    /// A session goes on with other rights.
+    /// A session goes on with other rights. Committed at once, with what came before.
     SessionChanged {
         /// Which.
         session: SessionId,

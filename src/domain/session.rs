@@ -248,8 +248,8 @@ impl Domain {
         if let Some(grant) = session.grant(now.boot) {
             effects.push(Effect::Firewall(Firewall::Replace(grant)));
         }
-        effects.push(Effect::Store(Record::SessionChanged { session: id, identity, limits }));
         effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
+        effects.push(Effect::Store(Record::SessionChanged { session: id, identity, limits }));
         self.timers.set(Timer::Session(id), deadline);
         if counted && identity == Identity::Trusted {
             self.count_client(zone, -1);

@@ -70,6 +70,36 @@ fn a_zone_whose_interface_is_missing_is_picked_up_later() {
 }
 
 #[test]
+fn where_zones_roam_a_grant_goes_along() {
+    let mut lab = Lab::with_zones(2, 2);
+    let gateway = lab.maitred(&two_zones("roam = true"));
+    for (guest, bridge) in lab.guests.iter_mut().zip(["br-guest", "br-guest2"]) {
+        guest.walk_to(bridge);
+        guest.join(Dhcp::Udhcpc);
+    }
+    lab.guests[0].log_in(&gateway);
+    gateway.command(&["grant", &lab.guests[0].mac, "--for", "1h"]).ok();
+    let guest = &mut lab.guests[0];
+    guest.walk_to("br-guest2");
+    guest.join(Dhcp::Udhcpc);
+    assert!(guest.online() && guest.ping(WEB_V6, 2) == 2, "nothing to do for the guest");
+    let here = row(&gateway, guest, "cafe").expect("it lives where it was last seen");
+    assert!(here["seconds_left"].as_u64().unwrap() <= 3600 && here["state"] == "online");
+    assert_eq!(row(&gateway, guest, "guest"), None);
+    gateway.kill9();
+    gateway.run();
+    assert!(gateway.log().contains("adopted the table"), "a restart adopts both places");
+    assert!(guest.online() && guest.ping(WEB_V6, 2) == 2);
+    gateway.command(&["revoke", &guest.mac]).ok();
+    for bridge in ["br-guest2", "br-guest"] {
+        guest.walk_to(bridge);
+        guest.join(Dhcp::Udhcpc);
+        assert!(!guest.online() && guest.ping(WEB_V6, 1) == 0, "{bridge}");
+    }
+    assert!(!lab.guests[1].online());
+}
+
+#[test]
 fn a_grant_is_good_in_its_zone_alone() {
     let mut lab = Lab::with_zones(2, 2);
     let settings = two_zones("")

@@ -20,8 +20,11 @@ pub fn mark_bits(plan: &Plan, mark: Mark) -> u32 {
 
 /// The elements of a session, with what it has used of its quotas carried over.
 pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
-    let Some(zone) = plan.zones.get(usize::from(grant.zone.0)) else { return Vec::new() };
-    let device = || keys::device(&zone.interface, grant.mac.0);
+    let places: Vec<_> =
+        plan.interfaces(grant.zone).map(|name| keys::device(name, grant.mac.0)).collect();
+    if places.is_empty() {
+        return Vec::new();
+    }
     let mark = || keys::mark(mark_bits(plan, grant.mark));
     let timeout_ms =
         grant.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -29,7 +32,6 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     let user = keys::session_user_data(grant.session.0);
     let limits = &grant.limits;
     let mut all = vec![
-        (MARKS, Element { data: Some(mark()), ..live(device()) }),
         (UP, Element { exprs: metered(limits.upload_rate, grant.used_up), ..live(mark()) }),
         (DOWN, Element { exprs: metered(limits.download_rate, grant.used_down), ..live(mark()) }),
     ];
@@ -40,11 +42,16 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     ];
     for (set, bytes, consumed) in quotas {
         if let Some(bytes) = bytes {
+            // The kernel refuses a quota that is more than spent.
+            let consumed = consumed.min(bytes);
             let exprs = vec![Expr::Quota { bytes, consumed, over: true }];
             all.push((set, Element { exprs, ..live(mark()) }));
         }
     }
-    all.push((GRANTED, Element { user, ..live(device()) }));
+    for device in places {
+        all.push((MARKS, Element { data: Some(mark()), ..live(device.clone()) }));
+        all.push((GRANTED, Element { user: user.clone(), ..live(device) }));
+    }
     all
 }
 
@@ -55,15 +62,44 @@ pub fn add(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     }
 }
 
-/// Removes what the kernel still holds of a session: a time-out may have taken any of it.
+/// Removes what the kernel still holds of a session, whatever limits it was given: a time-out may
+/// have taken any of it.
 pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
-    for (set, element) in elements(plan, grant) {
-        batch.destroy_elements(set, &[Element::key(element.key)]);
+    for name in plan.interfaces(grant.zone) {
+        let device = keys::device(name, grant.mac.0);
+        for set in [GRANTED, MARKS] {
+            batch.destroy_elements(set, &[Element::key(device.clone())]);
+        }
+    }
+    let mark = keys::mark(mark_bits(plan, grant.mark));
+    for set in [UP, DOWN, QUOTA, QUOTA_UP, QUOTA_DOWN] {
+        batch.destroy_elements(set, &[Element::key(mark.clone())]);
     }
 }
 
-/// What the kernel holds of all sessions, joined by device and mark.
+/// What the kernel holds of all sessions.
 pub fn live(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
+    let mut all = places(kernel, plan)?;
+    all.sort_by_key(|live| live.session);
+    all.dedup_by_key(|live| live.session);
+    Ok(all)
+}
+
+/// The same, unless a session stands in other zones than the plan says: a zone that roams no more,
+/// or does now.
+pub fn adoptable(kernel: &mut Netfilter, plan: &Plan) -> Result<Option<Vec<Live>>, NetfilterError> {
+    let mut counts = HashMap::<_, usize>::new();
+    for place in places(kernel, plan)? {
+        *counts.entry(place.session).or_default() += 1;
+    }
+    let live = live(kernel, plan)?;
+    let whole =
+        |live: &Live| counts.get(&live.session) == Some(&plan.interfaces(live.zone).count());
+    Ok(live.iter().all(whole).then_some(live))
+}
+
+/// Each zone's part of each session, joined by device and mark.
+fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
     let marks: HashMap<_, _> = kernel
         .elements(TABLE, MARKS)?
         .into_iter()
