@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tracing::warn;
 
+use super::rules::Rules;
 use crate::adapters::capture::{Captures, Counts, Tally};
 use crate::adapters::control::{self, Services};
 use crate::adapters::http::{self, staff};
@@ -75,12 +76,14 @@ pub(super) fn today(
     }))
 }
 
-/// What the control socket asks besides the domain: `stats` and `sync`. Starts the nightly run.
+/// What the control socket asks besides the domain: `stats`, `sync` and changes of the rules.
+/// Starts the nightly run.
 pub(super) fn control(
     config: &Config,
     clock: Clock,
     store: &Store,
     counters: &Arc<Counters>,
+    rules: &Arc<Rules>,
 ) -> anyhow::Result<Services> {
     let today = today(config, clock, store)?;
     let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
@@ -99,7 +102,8 @@ pub(super) fn control(
             serde_json::to_value(summary).map_err(|problem| problem.to_string())
         }
     });
-    Ok(Services { zones, stats, sync, counters: Arc::clone(&counters.control) })
+    let change = rules.changer();
+    Ok(Services { zones, stats, sync, change, counters: Arc::clone(&counters.control) })
 }
 
 fn nightly(config: &Config, clock: Clock, store: &Store) -> anyhow::Result<Option<Nightly>> {

@@ -239,15 +239,22 @@ fn hq(config: &Config, found: &mut Found) {
 fn lists(config: &Config, found: &mut Found) {
     let lists = &config.lists;
     found.unless(config.follow.keys.len() <= 2, "follow.keys", "must be two at most");
-    for (path, macs) in
-        [("lists.trusted_macs", &lists.trusted_macs), ("lists.blocked_macs", &lists.blocked_macs)]
-    {
+    for (path, macs) in [
+        ("lists.trusted_macs", &lists.trusted_macs),
+        ("lists.blocked_macs", &lists.blocked_macs),
+        ("lists.preemptive_macs", &lists.preemptive_macs),
+    ] {
         for mac in macs.iter().filter(|mac| !mac.is_station()) {
             found.unless(false, path, &format!("must hold devices; {mac} is a group address"));
         }
     }
     for mac in lists.trusted_macs.intersection(&lists.blocked_macs) {
         found.unless(false, "lists.blocked_macs", &format!("must not hold {mac}, it is trusted"));
+    }
+    for mac in lists.preemptive_macs.iter() {
+        let other = lists.trusted_macs.contains(mac) || lists.blocked_macs.contains(mac);
+        let should = format!("must not hold {mac}, it is on another list");
+        found.unless(!other, "lists.preemptive_macs", &should);
     }
 }
 

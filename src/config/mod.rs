@@ -4,6 +4,7 @@
 mod check;
 mod load;
 mod policy;
+mod reload;
 mod sms;
 mod units;
 
@@ -22,7 +23,7 @@ pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Which store this is.
@@ -58,7 +59,7 @@ pub struct Config {
 }
 
 /// `[store]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
     /// The store's id at HQ: letters, digits, `-`, `_`, `.`; 1 to 64.
@@ -85,7 +86,7 @@ pub struct Store {
 }
 
 /// `[portal]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Portal {
     /// TCP port of the pages, on every zone's interface; neither 0 nor one of DNS or DHCP.
@@ -101,7 +102,7 @@ pub struct Portal {
 }
 
 /// `[[zone]]`, in openNDS's words.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     /// The zone's name: letters, digits, `-`, `_`; 1 to 16.
@@ -130,6 +131,9 @@ pub struct Zone {
     /// Devices online at once, 1 to 32,767.
     #[serde(default = "defaults::max_clients")]
     pub max_clients: usize,
+    /// A device that is granted here is granted in every zone that roams, with one session.
+    #[serde(default)]
+    pub roam: bool,
     /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
     #[serde(default)]
     pub walled_garden: Vec<Network>,
@@ -139,7 +143,7 @@ pub struct Zone {
 }
 
 /// `[code]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Code {
     /// Digits, 4 to 6.
@@ -165,7 +169,7 @@ pub struct Code {
 }
 
 /// `[follow]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Follow {
     /// Ed25519 public keys (base64), two at most, for rotation.
@@ -173,7 +177,7 @@ pub struct Follow {
 }
 
 /// `[visit]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Visit {
     /// Without evidence for this long a visit is closed, at its last evidence.
@@ -186,7 +190,7 @@ pub struct Visit {
 }
 
 /// `[staff]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Staff {
     /// Address and port of the page; never one that guests can reach, so not `0.0.0.0`.
@@ -199,7 +203,7 @@ pub struct Staff {
 }
 
 /// `[hq]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hq {
     /// `https://` (or `http://` inside a private network): the batches' endpoint.
@@ -220,7 +224,7 @@ pub struct Hq {
 }
 
 /// `[firewall]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Firewall {
     /// Bits of the connection mark that are ours: one run of 16 ones.
@@ -243,13 +247,15 @@ pub enum OnStop {
 }
 
 /// `[lists]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lists {
     /// Always online, never counted as visitors.
     pub trusted_macs: BTreeSet<Mac>,
     /// Never online.
     pub blocked_macs: BTreeSet<Mac>,
+    /// Online as soon as they are seen, with their zone's limits, and counted as visitors.
+    pub preemptive_macs: BTreeSet<Mac>,
 }
 
 impl Default for Portal {

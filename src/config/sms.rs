@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::{Length, Secret};
 
 /// One provider.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, tag = "provider", rename_all = "snake_case")]
 pub enum Sms {
     /// A file a message in a folder: for a modem daemon, or for tests.
@@ -47,7 +47,7 @@ pub enum Sms {
 }
 
 /// `provider = "aliyun"`: `SendSms` of 2017-05-25.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Aliyun {
     /// `AccessKey` ID.
@@ -67,7 +67,7 @@ pub struct Aliyun {
 }
 
 /// `provider = "tencent"`: `SendSms` of 2021-01-11.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tencent {
     /// `SecretId`.
@@ -93,7 +93,7 @@ pub struct Tencent {
 }
 
 /// `provider = "twilio"`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Twilio {
     /// Account SID (`AC…`).
@@ -108,7 +108,7 @@ pub struct Twilio {
 }
 
 /// `provider = "modem"`: a program that speaks to it, run once a message.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Modem {
     /// Which.

@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for TimeOfDay {
 }
 
 /// A text that never prints: a password hash, a token.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

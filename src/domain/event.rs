@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::Refusal;
 use super::names::{Mac, Mark, Phone, RequestId, SessionId, WallTime, ZoneId};
+use super::policy::{Overrides, Policy};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -37,6 +38,14 @@ pub enum Event {
         request: RequestId,
         /// What for.
         command: Command,
+    },
+    /// The owner decided anew, with the same zones; the answer is a
+    /// [`super::effect::Answer::Control`].
+    Reload {
+        /// Whom to answer.
+        request: RequestId,
+        /// The rules from now on.
+        policy: Box<Policy>,
     },
     /// The kernel confirmed a grant.
     Granted(SessionId),
@@ -164,7 +173,8 @@ pub enum Command {
     Status,
     /// Every device known.
     Clients,
-    /// Open the firewall for a device, `length` or the zone's `session_timeout` long.
+    /// Open the firewall for a device, `length` or the zone's `session_timeout` long, or give its
+    /// session this much time and other limits.
     Grant {
         /// The device.
         mac: Mac,
@@ -172,6 +182,15 @@ pub enum Command {
         zone: Option<ZoneId>,
         /// How long.
         length: Option<Duration>,
+        /// What differs from the zone's limits, or from the session's.
+        limits: Overrides,
+    },
+    /// Change the limits of a device's sessions; what they have used stays used.
+    Limit {
+        /// The device.
+        mac: Mac,
+        /// What changes.
+        limits: Overrides,
     },
     /// Close the firewall for a device.
     Revoke {

@@ -12,8 +12,10 @@ pub mod policy;
 mod portal;
 mod presence;
 mod queue;
+mod reload;
 pub mod report;
 mod restore;
+mod roam;
 mod session;
 mod visit;
 
@@ -118,6 +120,7 @@ impl Domain {
                 self.portal(request, client, ask, now, effects);
             }
             Event::Control { request, command } => self.control(request, &command, now, effects),
+            Event::Reload { request, policy } => self.reload(request, *policy, now, effects),
             Event::Granted(id) => {
                 let confirm = |session: &mut session::Session, asked| {
                     session.in_kernel = true;

@@ -3,6 +3,7 @@ use std::time::Duration;
 use maitred::domain::effect::{Effect, EndReason, Firewall, Record, Refusal, Report, View};
 use maitred::domain::event::{Ask, Command, Consent, Event, Language, Usage};
 use maitred::domain::names::{Mac, Phone, SessionId, WallTime};
+use maitred::domain::policy::Overrides;
 
 use crate::house::*;
 
@@ -208,7 +209,12 @@ fn a_full_store_and_a_blocked_device_are_told_so() {
     for ask in [Ask::Show, submit("1"), Ask::Logout, Ask::Follow { token: token(mac(9), 1) }] {
         assert_eq!(house.page(mac(9), ask), View::Blocked);
     }
-    let report = house.command(Command::Grant { mac: mac(9), zone: None, length: None });
+    let report = house.command(Command::Grant {
+        mac: mac(9),
+        zone: None,
+        length: None,
+        limits: Overrides::default(),
+    });
     assert!(matches!(report, Report::Refused(_)));
 }
 
@@ -404,7 +410,12 @@ fn one_who_is_remembered_needs_no_code() {
 #[test]
 fn staff_open_and_prolong() {
     let mut house = House::new(policy());
-    let grant = |length| Command::Grant { mac: mac(1), zone: None, length: Some(length) };
+    let grant = |length| Command::Grant {
+        mac: mac(1),
+        zone: None,
+        length: Some(length),
+        limits: Overrides::default(),
+    };
     assert_eq!(house.command(grant(seconds(600))), Report::Done);
     assert_eq!(house.command(grant(seconds(6000))), Report::Done);
     assert_eq!(ended(&house.pass(seconds(5999))), None);
@@ -441,7 +452,12 @@ fn strange_addresses_and_zones_open_nothing() {
     for mac in [Mac([0; 6]), Mac([0xff; 6]), Mac([1, 0, 0x5e, 0, 0, 1])] {
         assert!(house.seen(mac).is_empty());
         assert_eq!(house.page(mac, Ask::Show), View::Phone { refusal: Some(Refusal::Failed) });
-        let report = house.command(Command::Grant { mac, zone: None, length: None });
+        let report = house.command(Command::Grant {
+            mac,
+            zone: None,
+            length: None,
+            limits: Overrides::default(),
+        });
         assert!(matches!(report, Report::Refused(_)));
     }
 }

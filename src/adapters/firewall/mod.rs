@@ -111,6 +111,7 @@ impl Plan {
         let zones = config.zone.iter().map(|zone| ZonePlan {
             name: zone.name.clone(),
             interface: zone.interface.clone(),
+            roam: zone.roam,
             garden: zone.walled_garden.clone(),
             router_ports: zone.users_to_router.clone(),
         });

@@ -15,7 +15,7 @@ use super::parts::{
     lookup_to, mask, rule, set,
 };
 use crate::config::{Network, RouterPort};
-use crate::domain::names::Mac;
+use crate::domain::names::{Mac, ZoneId};
 use crate::wire::nft::expr::{
     Base, CmpOp, CtKey, Expr, Icmpx, LimitKind, MetaKey, Reg, Reject, Verdict,
 };
@@ -95,6 +95,8 @@ pub struct ZonePlan {
     pub name: String,
     /// Its interface.
     pub interface: String,
+    /// Whether its sessions are good in every zone that roams.
+    pub roam: bool,
     /// Addresses that anybody may reach.
     pub garden: Vec<Network>,
     /// Router ports open to its online guests.
@@ -102,6 +104,16 @@ pub struct ZonePlan {
 }
 
 impl Plan {
+    /// The interfaces on which a session of this zone is good: the zone's own, or, if it roams,
+    /// those of all zones that do.
+    pub fn interfaces(&self, zone: ZoneId) -> impl Iterator<Item = &str> {
+        let own = self.zones.get(usize::from(zone.0));
+        let good = move |one: &&ZonePlan| {
+            own.is_some_and(|own| own.interface == one.interface || (own.roam && one.roam))
+        };
+        self.zones.iter().filter(good).map(|zone| zone.interface.as_str())
+    }
+
     /// How far a session's number is shifted into the mark.
     pub const fn mark_shift(&self) -> u32 {
         self.mark_mask.trailing_zeros()
@@ -137,11 +149,14 @@ impl Plan {
         let device = (datatype::IFNAME_ETHER, DEVICE_LEN);
         let mark = (datatype::MARK, 4);
         let sized = |set: Set| Set { size: Some(self.most_sessions()), ..set };
+        let roaming = self.zones.iter().filter(|zone| zone.roam).count();
+        let places = u32::try_from(roaming.max(1)).unwrap_or(1);
+        let placed = |set: Set| Set { size: Some(self.most_sessions() * places), ..set };
         let by_mark = |name| sized(set(name, mark, SET_TIMEOUT));
         let mut sets = vec![
             Set { size: Some(MOST_ZONES), ..set(ZONES, (datatype::IFNAME, 16), 0) },
-            sized(set(GRANTED, device, SET_TIMEOUT)),
-            sized(Set {
+            placed(set(GRANTED, device, SET_TIMEOUT)),
+            placed(Set {
                 data: Some((datatype::MARK, 4)),
                 ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
             }),

@@ -23,8 +23,11 @@ pub fn mark_bits(plan: &Plan, mark: Mark) -> u32 {
 
 /// The elements of a session, with what it has used of its quotas carried over.
 pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
-    let Some(zone) = plan.zones.get(usize::from(grant.zone.0)) else { return Vec::new() };
-    let device = || keys::device(&zone.interface, grant.mac.0);
+    let places: Vec<_> =
+        plan.interfaces(grant.zone).map(|name| keys::device(name, grant.mac.0)).collect();
+    if places.is_empty() {
+        return Vec::new();
+    }
     let mark = || keys::mark(mark_bits(plan, grant.mark));
     let timeout_ms =
         grant.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -35,7 +38,6 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     let up = if bounded(limits.upload_quota) { UP_WITHIN } else { UP };
     let down = if bounded(limits.download_quota) { DOWN_WITHIN } else { DOWN };
     let mut all = vec![
-        (MARKS, Element { data: Some(mark()), ..live(device()) }),
         (up, Element { exprs: metered(limits.upload_rate, grant.used_up), ..live(mark()) }),
         (down, Element { exprs: metered(limits.download_rate, grant.used_down), ..live(mark()) }),
     ];
@@ -46,11 +48,16 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     ];
     for (set, bytes, consumed) in quotas {
         if let Some(bytes) = bytes {
+            // The kernel refuses a quota that is more than spent.
+            let consumed = consumed.min(bytes);
             let exprs = vec![Expr::Quota { bytes, consumed, over: true }];
             all.push((set, Element { exprs, ..live(mark()) }));
         }
     }
-    all.push((GRANTED, Element { user, ..live(device()) }));
+    for device in places {
+        all.push((MARKS, Element { data: Some(mark()), ..live(device.clone()) }));
+        all.push((GRANTED, Element { user: user.clone(), ..live(device) }));
+    }
     all
 }
 
@@ -61,22 +68,44 @@ pub fn add(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     }
 }
 
-/// Removes what the kernel still holds under a session's device and mark, whatever its limits
+/// Removes what the kernel still holds under a session's devices and mark, whatever its limits
 /// were: a time-out may have taken any of it.
 pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
-    let Some(zone) = plan.zones.get(usize::from(grant.zone.0)) else { return };
-    let device = Element::key(keys::device(&zone.interface, grant.mac.0));
-    let mark = Element::key(keys::mark(mark_bits(plan, grant.mark)));
-    for set in [GRANTED, MARKS] {
-        batch.destroy_elements(set, std::slice::from_ref(&device));
+    for name in plan.interfaces(grant.zone) {
+        let device = Element::key(keys::device(name, grant.mac.0));
+        for set in [GRANTED, MARKS] {
+            batch.destroy_elements(set, std::slice::from_ref(&device));
+        }
     }
+    let mark = Element::key(keys::mark(mark_bits(plan, grant.mark)));
     for set in BY_MARK {
         batch.destroy_elements(set, std::slice::from_ref(&mark));
     }
 }
 
-/// What the kernel holds of all sessions, joined by device and mark.
+/// What the kernel holds of all sessions.
 pub fn live(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
+    let mut all = places(kernel, plan)?;
+    all.sort_by_key(|live| live.session);
+    all.dedup_by_key(|live| live.session);
+    Ok(all)
+}
+
+/// The same, unless a session stands in other zones than the plan says: a zone that roams no more,
+/// or does now.
+pub fn adoptable(kernel: &mut Netfilter, plan: &Plan) -> Result<Option<Vec<Live>>, NetfilterError> {
+    let mut counts = HashMap::<_, usize>::new();
+    for place in places(kernel, plan)? {
+        *counts.entry(place.session).or_default() += 1;
+    }
+    let live = live(kernel, plan)?;
+    let whole =
+        |live: &Live| counts.get(&live.session) == Some(&plan.interfaces(live.zone).count());
+    Ok(live.iter().all(whole).then_some(live))
+}
+
+/// Each zone's part of each session, joined by device and mark.
+fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
     let marks: HashMap<_, _> = kernel
         .elements(TABLE, MARKS)?
         .into_iter()

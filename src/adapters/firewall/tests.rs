@@ -19,6 +19,7 @@ fn plan() -> Plan {
         zones: vec![ZonePlan {
             name: "guest".into(),
             interface: "br-guest".into(),
+            roam: false,
             garden: Vec::new(),
             router_ports: Vec::new(),
         }],
@@ -37,6 +38,7 @@ fn two_zones() -> Plan {
     plan.zones.push(ZonePlan {
         name: "vip".into(),
         interface: "br-vip".into(),
+        roam: false,
         garden: Vec::new(),
         router_ports: vec![RouterPort { udp: false, port: 9100 }],
     });

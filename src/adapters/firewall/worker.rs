@@ -58,8 +58,9 @@ fn claim(kernel: &mut Netfilter, flags: u32) -> Result<(), NetfilterError> {
 
 /// Keeps a table that is as we would build it; replaces any other by ours, empty.
 pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Found, FirewallError> {
-    if differences(kernel, plan)?.is_empty() {
-        let live = sessions::live(kernel, plan)?;
+    if differences(kernel, plan)?.is_empty()
+        && let Some(live) = sessions::adoptable(kernel, plan)?
+    {
         info!(sessions = live.len(), "adopted the table");
         return Ok(Found::Ours(live));
     }

@@ -17,10 +17,11 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::listen::Listener;
 use super::{HttpError, syn};
 use crate::domain::names::{Mac, ZoneId};
 
@@ -70,7 +71,7 @@ pub struct Counts {
 
 /// Serves every listener until `stop` turns true and what is in flight is answered.
 pub(super) async fn serve<S, F, B>(
-    listeners: Vec<(Option<ZoneId>, std::net::TcpListener)>,
+    listeners: Vec<Listener>,
     limits: Limits,
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
@@ -90,9 +91,9 @@ where
         devices: Mutex::default(),
     });
     let mut loops = JoinSet::new();
-    for (zone, listener) in listeners {
-        let listener = TcpListener::from_std(listener).map_err(HttpError::Serve)?;
-        loops.spawn(accept(listener, zone, Arc::clone(&door), stop.clone(), service.clone()));
+    for mut listener in listeners {
+        listener.start().map_err(HttpError::Serve)?;
+        loops.spawn(accept(listener, Arc::clone(&door), stop.clone(), service.clone()));
     }
     while loops.join_next().await.is_some() {}
     let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
@@ -161,8 +162,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 }
 
 async fn accept<S, F, B>(
-    listener: TcpListener,
-    zone: Option<ZoneId>,
+    mut listener: Listener,
     door: Arc<Door>,
     mut stop: watch::Receiver<bool>,
     service: F,
@@ -173,6 +173,7 @@ async fn accept<S, F, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let zone = listener.zone;
     let stopped = stop.clone();
     let mut stopping = pin!(stop.wait_for(|stop| *stop));
     loop {

@@ -61,9 +61,8 @@ pub async fn run_portal(
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
-    let listeners = listeners.0.into_iter().map(|(zone, listener)| (Some(zone), listener));
     let router = TowerToHyperService::new(router(portal, inbox, Arc::clone(&counts)));
-    serve(listeners.collect(), LIMITS, counts, stop, move |peer| Identified {
+    serve(listeners.0, LIMITS, counts, stop, move |peer| Identified {
         peer,
         router: router.clone(),
     })

@@ -185,7 +185,10 @@ impl Writer {
                 self.inbox.tell(Event::StoreFailed(grant.session));
             }
         }
-        self.urgent |= matches!(entry, Entry::Record(Record::SessionStarted { .. }));
+        self.urgent |= matches!(
+            entry,
+            Entry::Record(Record::SessionStarted { .. } | Record::SessionChanged { .. })
+        );
         self.pending.push_back(entry);
         if self.commit_at.is_none() {
             self.commit_at = Some(clock::boot() + self.commit_every);

@@ -76,7 +76,7 @@ pub async fn run_staff(
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
     let router = TowerToHyperService::new(router(staff, Arc::clone(&counts))?);
-    serve(vec![(None, listener.0)], LIMITS, counts, stop, move |peer| Identified {
+    serve(vec![listener.0], LIMITS, counts, stop, move |peer| Identified {
         peer,
         router: router.clone(),
     })
