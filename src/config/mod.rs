@@ -252,6 +252,13 @@ pub struct Firewall {
     pub mark_mask: u32,
     /// What a stop leaves behind.
     pub on_stop: OnStop,
+    /// Connections that a device may hold once it is online, 10 to 65,535.
+    pub flows_per_device: u32,
+    /// Connections that a device may hold before that, 10 to 65,535.
+    pub flows_per_stranger: u32,
+    /// Start although packets of a guest network may go round the table by a flow table: limits
+    /// are not enforced on those.
+    pub allow_flow_offload: bool,
 }
 
 /// What a stop leaves behind.
@@ -318,7 +325,13 @@ impl Default for Visit {
 
 impl Default for Firewall {
     fn default() -> Self {
-        Self { mark_mask: 0xffff_0000, on_stop: OnStop::Keep }
+        Self {
+            mark_mask: 0xffff_0000,
+            on_stop: OnStop::Keep,
+            flows_per_device: 1000,
+            flows_per_stranger: 200,
+            allow_flow_offload: false,
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod conntrack;
 mod fixed;
+mod flows;
+mod garden;
 mod monitor;
 mod parts;
 mod ruleset;
@@ -14,11 +16,13 @@ mod socket;
 mod table;
 mod worker;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 pub use ruleset::{Plan, ZonePlan};
 pub use socket::NetfilterError;
@@ -27,6 +31,7 @@ use crate::adapters::inbox::Inbox;
 use crate::config::{Config, OnStop};
 use crate::domain::effect::Firewall;
 use crate::domain::event::Live;
+use crate::domain::names::ZoneId;
 use socket::Netfilter;
 use worker::Order;
 
@@ -57,6 +62,25 @@ pub enum Found {
     Ours(Vec<Live>),
     /// Nothing, or something else: the table was built anew and is empty.
     Nothing,
+}
+
+/// Garden addresses could not be opened: the table refused them, or is busy, or gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the addresses were not opened")]
+pub struct NotOpened;
+
+/// Opens garden addresses; for the DNS forwarder, which knows their names.
+#[derive(Debug, Clone)]
+pub struct Garden(SyncSender<Order>);
+
+impl Garden {
+    /// Opens addresses to a zone's guests, online or not, for [`garden::LEARNED_FOR`] from now or
+    /// from the last packet that a guest sends there. Ends once the kernel has confirmed it.
+    pub async fn learn(&self, zone: ZoneId, addresses: Vec<IpAddr>) -> Result<(), NotOpened> {
+        let (done, confirmed) = oneshot::channel();
+        self.0.try_send(Order::Learn { zone, addresses, done }).map_err(|_| NotOpened)?;
+        confirmed.await.map_err(|_| NotOpened)?
+    }
 }
 
 /// The way to the firewall's threads.
@@ -95,6 +119,11 @@ impl Handle {
         }
     }
 
+    /// For whoever learns where the garden's names lead.
+    pub fn garden(&self) -> Garden {
+        Garden(self.orders.clone())
+    }
+
     /// Carries out what is queued, leaves behind what the configuration says, and ends.
     pub fn stop(self, on_stop: OnStop) {
         if self.orders.send(Order::Stop(on_stop)).is_ok() {
@@ -117,6 +146,7 @@ impl Plan {
             mark_mask: config.firewall.mark_mask,
             portal_port: config.portal.port,
             intercept_port: config.portal.intercept_port,
+            flows: (config.firewall.flows_per_device, config.firewall.flows_per_stranger),
             flags: 0,
         }
     }

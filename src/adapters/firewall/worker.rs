@@ -1,22 +1,25 @@
 //! The firewall's threads.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::fixed::fixed_elements;
 use super::monitor::Monitor;
 use super::ruleset::{Plan, TABLE};
 use super::socket::{Netfilter, NetfilterError};
-use super::{FirewallError, Found, sessions};
+use super::{FirewallError, Found, NotOpened, garden, sessions};
 use crate::adapters::inbox::Inbox;
 use crate::config::OnStop;
 use crate::domain::effect::{Firewall, Grant};
 use crate::domain::event::Event;
+use crate::domain::names::ZoneId;
 use crate::wire::conntrack::MarkFilter;
 use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 
@@ -24,6 +27,7 @@ use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 #[derive(Debug)]
 pub(super) enum Order {
     Effect(Firewall),
+    Learn { zone: ZoneId, addresses: Vec<IpAddr>, done: oneshot::Sender<Result<(), NotOpened>> },
     Stop(OnStop),
 }
 
@@ -130,6 +134,10 @@ impl Worker {
         while let Ok(order) = queue.recv() {
             match order {
                 Order::Effect(effect) => self.carry_out(effect),
+                Order::Learn { zone, addresses, done } => {
+                    // The guest who asked may have gone.
+                    let _ = done.send(self.learn(zone, &addresses));
+                }
                 Order::Stop(on_stop) => return self.stop(on_stop),
             }
         }
@@ -164,6 +172,19 @@ impl Worker {
                 Err(problem) => error!(%problem, "reading the counters failed"),
             },
         }
+    }
+
+    fn learn(&mut self, zone: ZoneId, addresses: &[IpAddr]) -> Result<(), NotOpened> {
+        let zone = self.plan.zones.get(usize::from(zone.0)).ok_or(NotOpened)?;
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let mut batch = self.kernel.batch(TABLE, None);
+        garden::learn(&mut batch, zone, addresses);
+        self.kernel.commit(batch).map_err(|problem| {
+            warn!(zone = zone.name, %problem, "opening garden addresses failed");
+            NotOpened
+        })
     }
 
     /// A leftover of the same device or mark is replaced: what the domain says is what stands.
