@@ -12,9 +12,12 @@ mod lab;
 
 mod browser;
 mod cli;
+mod floods;
 mod follow;
 mod lab_itself;
+mod leaks;
 mod login;
+mod quality;
 mod restart;
 mod revoke;
 mod staff;

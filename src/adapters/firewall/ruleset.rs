@@ -52,8 +52,10 @@ const ICMPV6: u8 = 58;
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
-/// `ct state related`.
+/// Bits of `ct state`.
+const CT_ESTABLISHED: u32 = 2;
 const CT_RELATED: u32 = 4;
+const CT_UNTRACKED: u32 = 64;
 /// Echo request; MLD query, report, done; RS, NS, NA, MLDv2 report (RFC 4443, 2710, 4861, 3810).
 pub(super) const ICMPV6_TYPES: [u8; 8] = [128, 130, 131, 132, 133, 135, 136, 143];
 pub(super) const ICMP6_TYPES_SET: &str = "nd_and_mld";
@@ -147,11 +149,17 @@ impl Plan {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        let mut rules = vec![rule(
-            "guest_mark",
-            [guest(MetaKey::IifName), ethernet(), ct(CtKey::Mark, eq(0)), device()],
-            [lookup_to(MARKS, Reg::R0, Reg::R8), Expr::CtSet { key: CtKey::Mark, sreg: Reg::R8 }],
-        )];
+        let mut rules = vec![
+            forged_source(),
+            rule(
+                "guest_mark",
+                [guest(MetaKey::IifName), ethernet(), ct(CtKey::Mark, eq(0)), device()],
+                [
+                    lookup_to(MARKS, Reg::R0, Reg::R8),
+                    Expr::CtSet { key: CtKey::Mark, sreg: Reg::R8 },
+                ],
+            ),
+        ];
         rules.extend(self.cap_flows());
         rules.extend(self.redirect());
         rules.extend(self.router());
@@ -298,6 +306,19 @@ impl Plan {
     fn session(&self) -> Vec<Expr> {
         vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }, mask(self.mark_mask)]
     }
+}
+
+/// A guest's packet whose source lives elsewhere ends here (RFC 2827). Our very answer to it, a
+/// refusal or an echo, would carry what the guest wrote to any host of the internet. An established
+/// connection got an answer at its address; neighbour discovery, which conntrack does not track,
+/// may come from `::`.
+fn forged_source() -> Rule {
+    let checked = ct(CtKey::State, [vec![mask(CT_ESTABLISHED | CT_UNTRACKED)], eq(0)].concat());
+    rule(
+        "guest_mark",
+        [guest(MetaKey::IifName), checked, vec![Expr::WayBack { dreg: Reg::R0 }]],
+        [cmp(CmpOp::Eq, [0]), Expr::Verdict(Verdict::Drop)],
+    )
 }
 
 fn deny() -> [Rule; 3] {
