@@ -25,7 +25,7 @@ use crate::adapters::http::{self, PortalAddress, intercept, portal, staff};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
-use crate::adapters::{firewall, keys, privileges, sms};
+use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::domain::names::ZoneId;
@@ -40,6 +40,7 @@ const STACK: usize = 512 << 10;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
+    sysctl::raise(config.zone.iter().map(|zone| zone.max_clients).sum());
     privileges::give_up(
         config.store.user.as_deref(),
         &[&config.store.state_dir, &config.store.run_dir],

@@ -58,7 +58,7 @@ fn tcp_is_counted_once() {
     for address in [WEB_V4, WEB_V6] {
         for (place, way) in ["", "-R"].into_iter().enumerate() {
             let before = counted(&gateway, guest)[place];
-            let measured = guest.measure(address, &format!("{way} -n 40M"));
+            let measured = guest.measure(address, &format!("{way} -b 80M -t 3"));
             // Headers and what is sent again come on top.
             let more = counted(&gateway, guest)[place] - before - measured.bytes;
             assert!((0.0..0.06 * measured.bytes).contains(&more), "{more} over {measured:?}");
@@ -96,7 +96,7 @@ fn spend(lab: &Lab, port: u16) -> (usize, usize) {
             answers += 1;
         }
         if port == Internet::SINK {
-            thread::sleep(Duration::from_micros(200));
+            thread::sleep(Duration::from_millis(1));
         }
     }
     thread::sleep(Duration::from_millis(100));

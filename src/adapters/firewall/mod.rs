@@ -50,6 +50,12 @@ pub enum FirewallError {
     /// The table belongs to another process that runs.
     #[error("the table belongs to another process: is maitred running already?")]
     Owned,
+    /// Packets may go round the table.
+    #[error(
+        "flow offload is on ({0}): it takes guests' packets past their limits. Turn it off \
+         (flow_offloading in OpenWrt's firewall), or set firewall.allow_flow_offload"
+    )]
+    FlowOffload(String),
     /// A thread could not be started, or a socket not be opened.
     #[error("starting the firewall: {0}")]
     Start(#[from] std::io::Error),
@@ -93,6 +99,7 @@ pub struct Handle {
 /// Builds or adopts the table and starts the threads. From here on guests' traffic is decided.
 pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> {
     let mut kernel = Netfilter::open()?;
+    worker::refuse_flow_offload(&mut kernel, &plan)?;
     let plan = Arc::new(worker::own(&mut kernel, plan)?);
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
     let (marks, forgotten) = sync_channel(ORDERS);
@@ -147,6 +154,7 @@ impl Plan {
             portal_port: config.portal.port,
             intercept_port: config.portal.intercept_port,
             flows: (config.firewall.flows_per_device, config.firewall.flows_per_stranger),
+            allow_flow_offload: config.firewall.allow_flow_offload,
             flags: 0,
         }
     }

@@ -79,6 +79,8 @@ pub struct Plan {
     pub intercept_port: u16,
     /// Connections that a device may hold once it is online, and before.
     pub flows: (u32, u32),
+    /// Whether others' flow tables, past which limits do not reach, are put up with.
+    pub allow_flow_offload: bool,
     /// Table flags: who owns it and whether it outlives us.
     pub flags: u32,
 }

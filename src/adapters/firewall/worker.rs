@@ -31,6 +31,28 @@ pub(super) enum Order {
     Stop(OnStop),
 }
 
+/// A flow table anywhere counts: the downloads of guests come in on the uplink's devices.
+pub(super) fn refuse_flow_offload(
+    kernel: &mut Netfilter,
+    plan: &Plan,
+) -> Result<(), FirewallError> {
+    let tables = match kernel.flow_tables() {
+        // A kernel that cannot have them.
+        Err(error) if error.errno() == Some(libc::EINVAL) => Vec::new(),
+        other => other?,
+    };
+    let named = tables.iter().map(|found| format!("{} of table {}", found.name, found.table));
+    let named = named.collect::<Vec<_>>().join(", ");
+    if named.is_empty() {
+        return Ok(());
+    }
+    if plan.allow_flow_offload {
+        warn!(tables = named, "flow offload is on: limits of guests are not enforced");
+        return Ok(());
+    }
+    Err(FirewallError::FlowOffload(named))
+}
+
 /// Claims the table for this process where the kernel can keep it afterwards (6.9 and later); the
 /// plan that comes back says which flags the table has. The owner is the socket: only this one
 /// may change the table from here on.
@@ -283,6 +305,10 @@ pub(super) fn watch(plan: Arc<Plan>, inbox: Inbox) -> Result<(), FirewallError> 
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(problem) => return error!(%problem, "watching the table failed"),
+            }
+            // It may be turned on while we run; the guests online stay so.
+            if let Err(problem) = refuse_flow_offload(&mut kernel, &plan) {
+                error!(%problem, "limits of guests are not enforced");
             }
             let lost = differences(&mut kernel, &plan);
             if !matches!(&lost, Ok(found) if found.is_empty()) {
