@@ -252,9 +252,10 @@ pub struct Firewall {
     pub mark_mask: u32,
     /// What a stop leaves behind.
     pub on_stop: OnStop,
-    /// Connections that a device may hold once it is online, 10 to 65,535.
+    /// Connections that a device may hold once it is online, 10 to 65,535; it may begin a quarter
+    /// of that a second.
     pub flows_per_device: u32,
-    /// Connections that a device may hold before that, 10 to 65,535.
+    /// The same before that: to the portal, DNS and the garden.
     pub flows_per_stranger: u32,
     /// Start although packets of a guest network may go round the table by a flow table: limits
     /// are not enforced on those.

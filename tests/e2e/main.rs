@@ -12,6 +12,7 @@ mod lab;
 
 mod browser;
 mod cli;
+mod coexist;
 mod floods;
 mod follow;
 mod lab_itself;
@@ -20,6 +21,7 @@ mod login;
 mod quality;
 mod restart;
 mod revoke;
+mod spoofing;
 mod staff;
 mod sync;
 mod visits;

@@ -43,9 +43,12 @@ fn counters_agree_with_iperf3() {
         for (place, way) in ["", "-R"].into_iter().enumerate() {
             let before = counted(&gateway, guest)[place];
             let measured = guest.measure(address, &format!("{way} -u -b 40M -l 1200 -t 2"));
-            let sent = measured.bytes + measured.datagrams * headers;
-            assert!(sent > 5e6, "{measured:?}");
-            within(0.01, counted(&gateway, guest)[place] - before, sent);
+            let count = counted(&gateway, guest)[place] - before;
+            // What is lost beside the gateway, on a busy machine, is lost before it or behind it.
+            let volume = |end: usize| measured.bytes[end] + measured.datagrams[end] * headers;
+            let (sent, arrived) = (volume(0), volume(1));
+            assert!(arrived > 5e6 && arrived > 0.9 * sent, "{measured:?}");
+            assert!(count > 0.99 * arrived && count < 1.01 * sent, "{count} of {measured:?}");
         }
     }
 }
@@ -60,8 +63,8 @@ fn tcp_is_counted_once() {
             let before = counted(&gateway, guest)[place];
             let measured = guest.measure(address, &format!("{way} -b 80M -t 3"));
             // Headers and what is sent again come on top.
-            let more = counted(&gateway, guest)[place] - before - measured.bytes;
-            assert!((0.0..0.06 * measured.bytes).contains(&more), "{more} over {measured:?}");
+            let more = counted(&gateway, guest)[place] - before - measured.bytes[1];
+            assert!((0.0..0.06 * measured.bytes[1]).contains(&more), "{more} over {measured:?}");
         }
     }
 }

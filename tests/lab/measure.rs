@@ -12,10 +12,10 @@ pub struct Meter(#[expect(dead_code, reason = "it ends with its owner")] [Backgr
 /// What one run of iperf3 counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
-    /// Bytes of payload that arrived.
-    pub bytes: f64,
-    /// Datagrams that arrived; 0 for TCP.
-    pub datagrams: f64,
+    /// Bytes of payload that were sent, and that arrived.
+    pub bytes: [f64; 2],
+    /// Datagrams that were sent, and that arrived; 0 for TCP.
+    pub datagrams: [f64; 2],
     /// Payload bytes a second that arrived.
     pub rate: f64,
 }
@@ -51,12 +51,12 @@ impl Guest {
             .ok();
         let report: Value = serde_json::from_str(&text).unwrap();
         let end = &report["end"];
-        let sum = if end["sum_received"].is_object() { &end["sum_received"] } else { &end["sum"] };
-        let number = |name: &str| sum[name].as_f64().unwrap_or_default();
+        let number = |sum: &str, name: &str| end[sum][name].as_f64().unwrap_or_default();
+        let arrived = number("sum_received", "packets") - number("sum_received", "lost_packets");
         Measured {
-            bytes: number("bytes"),
-            datagrams: number("packets") - number("lost_packets"),
-            rate: number("bits_per_second") / 8.0,
+            bytes: ["sum_sent", "sum_received"].map(|sum| number(sum, "bytes")),
+            datagrams: [number("sum_sent", "packets"), arrived],
+            rate: number("sum_received", "bits_per_second") / 8.0,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Caps on new connections, so that no device fills conntrack: seen once, on the packet that
 //! begins a connection, before it costs an entry.
 //!
-//! A device is paced first and counted then. The pace keeps the kernel's lists of what it counts
-//! short: those grow by what is refused, too, and are tidied a few entries at a time.
+//! A device is paced first and counted then. The pace bounds what the count leaves out, connections
+//! that are closed and still kept for a while, and keeps the kernel's lists of what it counts short:
+//! those grow by what is refused, too, and are tidied a few entries at a time.
 
 use super::parts::{bit, cmp, ct, device, ethernet, goto, guest, jump, lookup, mask, rule, set};
 use super::ruleset::{GRANTED, Plan};
@@ -10,8 +11,10 @@ use crate::wire::nft::expr::{CmpOp, CtKey, DynsetOp, Expr, LimitKind, MetaKey, R
 use crate::wire::nft::keys::{DEVICE_LEN, datatype};
 use crate::wire::nft::object::{Rule, SET_EVAL, SET_TIMEOUT, Set};
 
-/// Set of `ifname . ether_addr` with each device's pace of new connections.
-pub const FLOW_PACE: &str = "flow_pace";
+/// Set of `ifname . ether_addr` with each online device's pace of new connections.
+pub const GUEST_PACE: &str = "guest_pace";
+/// Set of `ifname . ether_addr` with each other device's pace of new connections.
+pub const STRANGER_PACE: &str = "stranger_pace";
 /// Set of `ifname . ether_addr` with each online device's connections.
 pub const GUEST_FLOWS: &str = "guest_flows";
 /// Set of `ifname . ether_addr` with each other device's connections.
@@ -19,11 +22,11 @@ pub const STRANGER_FLOWS: &str = "stranger_flows";
 
 /// Devices that begin connections at about the same time: with forged MACs, anybody can be many.
 const DEVICES: u32 = 32_768;
-/// New connections of a device: this many a second, and as many at once.
-const PACE: u64 = 200;
+/// A device may begin all its connections at once, and then so many a second less.
+const PACE_SHARE: u32 = 4;
 const PACE_MEMORY_MS: u64 = 10_000;
 /// New connections a second of all the devices for which the sets have no room.
-const CROWD: u64 = 500;
+const CROWD: u32 = 500;
 /// `ct status confirmed`: the connection has had a packet before.
 const CONFIRMED: u32 = 8;
 /// `ct state new`
@@ -36,7 +39,8 @@ pub(super) fn sets() -> Vec<Set> {
     };
     // A set of counted connections takes no time-out: its elements go with the last connection.
     vec![
-        of_devices(FLOW_PACE, SET_EVAL | SET_TIMEOUT),
+        of_devices(GUEST_PACE, SET_EVAL | SET_TIMEOUT),
+        of_devices(STRANGER_PACE, SET_EVAL | SET_TIMEOUT),
         of_devices(GUEST_FLOWS, SET_EVAL),
         of_devices(STRANGER_FLOWS, SET_EVAL),
     ]
@@ -59,17 +63,22 @@ impl Plan {
                 ],
                 [jump("new_flow")],
             ),
+            rule("new_flow", [device()], [lookup(GRANTED), goto("guest_flow")]),
             rule(
                 "new_flow",
                 [device()],
-                [count_in(FLOW_PACE, Some(PACE_MEMORY_MS), limit(PACE)), drop()],
+                [count_in(STRANGER_PACE, Some(PACE_MEMORY_MS), pace(before)), drop()],
             ),
-            rule("new_flow", [device()], [lookup(GRANTED), goto("guest_flow")]),
+            rule("new_flow", [device()], [no_room(STRANGER_PACE), goto("crowd")]),
             rule("new_flow", [device()], [count_in(STRANGER_FLOWS, None, over(before)), drop()]),
-            rule("new_flow", [device()], [no_room(FLOW_PACE), goto("crowd")]),
             rule("new_flow", [device()], [no_room(STRANGER_FLOWS), goto("crowd")]),
+            rule(
+                "guest_flow",
+                [device()],
+                [count_in(GUEST_PACE, Some(PACE_MEMORY_MS), pace(online)), drop()],
+            ),
             rule("guest_flow", [device()], [count_in(GUEST_FLOWS, None, over(online)), drop()]),
-            rule("crowd", [], [limit(CROWD), drop()]),
+            rule("crowd", [], [limit(CROWD, CROWD), drop()]),
         ]
     }
 }
@@ -85,12 +94,11 @@ fn no_room(set: &str) -> Expr {
     Expr::Lookup { set: set.into(), sreg: Reg::R0, dreg: None, inverted: true }
 }
 
-fn limit(rate: u64) -> Expr {
-    Expr::Limit {
-        kind: LimitKind::Packets,
-        rate,
-        per_secs: 1,
-        burst: u32::try_from(rate).unwrap_or(u32::MAX),
-        over: true,
-    }
+fn pace(most: u32) -> Expr {
+    limit((most / PACE_SHARE).max(1), most)
+}
+
+fn limit(rate: u32, burst: u32) -> Expr {
+    let rate = u64::from(rate);
+    Expr::Limit { kind: LimitKind::Packets, rate, per_secs: 1, burst, over: true }
 }
