@@ -33,7 +33,7 @@ mod tap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use gateway::{Gateway, Settings};
+pub use gateway::{Gateway, PASSWORD, Settings};
 pub use guest::{Dhcp, Guest, Staff};
 pub use host::echoes;
 pub use hq::{Hq, Mood};
