@@ -15,3 +15,4 @@ pub mod privileges;
 pub mod sms;
 pub mod store;
 pub mod sync;
+pub mod sysctl;

@@ -27,7 +27,7 @@ use crate::adapters::http::{self, PortalAddress, intercept, portal, staff};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
-use crate::adapters::{firewall, keys, privileges, sms};
+use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Sms};
 use crate::domain::names::ZoneId;
@@ -42,6 +42,7 @@ const STACK: usize = 512 << 10;
 
 pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
+    sysctl::raise(config.zone.iter().map(|zone| zone.max_clients).sum());
     let mut folders = vec![config.store.state_dir.as_path(), &config.store.run_dir];
     for sms in &config.sms {
         let Sms::Spool { dir } = sms else { continue };

@@ -131,6 +131,12 @@ fn zones(config: &Config, found: &mut Found) {
         "firewall.mark_mask",
         "must be one run of 16 ones, such as 0xffff0000",
     );
+    for (path, flows) in [
+        ("firewall.flows_per_device", config.firewall.flows_per_device),
+        ("firewall.flows_per_stranger", config.firewall.flows_per_stranger),
+    ] {
+        found.unless((10..=65_535).contains(&flows), path, "must be 10 to 65535");
+    }
     let (mut names, mut interfaces) = (BTreeSet::new(), BTreeSet::new());
     for (place, zone) in config.zone.iter().enumerate() {
         let at = |key: &str| format!("zone.{place}.{key}");

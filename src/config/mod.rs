@@ -231,6 +231,14 @@ pub struct Firewall {
     pub mark_mask: u32,
     /// What a stop leaves behind.
     pub on_stop: OnStop,
+    /// Connections that a device may hold once it is online, 10 to 65,535; it may begin a quarter
+    /// of that a second.
+    pub flows_per_device: u32,
+    /// The same before that: to the portal, DNS and the garden.
+    pub flows_per_stranger: u32,
+    /// Start although packets of a guest network may go round the table by a flow table: limits
+    /// are not enforced on those.
+    pub allow_flow_offload: bool,
 }
 
 /// What a stop leaves behind.
@@ -299,7 +307,13 @@ impl Default for Visit {
 
 impl Default for Firewall {
     fn default() -> Self {
-        Self { mark_mask: 0xffff_0000, on_stop: OnStop::Keep }
+        Self {
+            mark_mask: 0xffff_0000,
+            on_stop: OnStop::Keep,
+            flows_per_device: 1000,
+            flows_per_stranger: 200,
+            allow_flow_offload: false,
+        }
     }
 }
 

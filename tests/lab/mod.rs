@@ -26,9 +26,11 @@ mod guest;
 mod host;
 mod hq;
 mod internet;
+mod measure;
 mod netns;
 mod page;
 mod run;
+mod tap;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,6 +43,7 @@ pub use internet::{Internet, WEB_V4, WEB_V6};
 pub use netns::Netns;
 pub use page::Reply;
 pub use run::{Background, run, until};
+pub use tap::{Tap, Wire};
 
 /// The router's addresses on the guest bridge.
 pub const ROUTER_V4: &str = "10.77.0.1";
@@ -50,6 +53,8 @@ pub const ROUTER_V6: &str = "2001:db8:77::1";
 pub const ROUTER2_V4: &str = "10.79.0.1";
 /// See [`ROUTER2_V4`].
 pub const ROUTER2_V6: &str = "2001:db8:79::1";
+/// The router's MAC there.
+pub const ROUTER_MAC: [u8; 6] = [0x02, 0x00, 0x5e, 0x77, 0x00, 0x01];
 /// The router's address on the staff network.
 pub const STAFF_V4: &str = "10.78.0.1";
 
@@ -100,6 +105,33 @@ impl Lab {
         &self.folder.0
     }
 
+    /// Sees what the internet gets from the store: all but the router's own DNS and neighbour
+    /// discovery.
+    #[track_caller]
+    pub fn tap_uplink(&self) -> Tap {
+        let filter = format!(
+            "not arp and not (icmp6 and (src net fe80::/10 or src host 2001:db8:100::2)) \
+             and not (ip6[6] == 0 and ip6 dst net ff00::/8) \
+             and not (src host 198.51.100.2 and dst host {} and port 53)",
+            internet::DNS_V4
+        );
+        Tap::new(&self.internet.netns, &self.folder.0, &filter)
+    }
+
+    /// Sees what a guest gets from the internet.
+    #[track_caller]
+    pub fn tap_guest(&self, guest: usize) -> Tap {
+        let filter = "src net 203.0.113.0/24 or src net 198.51.100.0/24 \
+                      or src net 2001:db8:203::/48 or src net 2001:db8:100::/64";
+        Tap::new(&self.guests[guest].netns, &self.folder.0, filter)
+    }
+
+    /// Connections that the router keeps in mind.
+    #[track_caller]
+    pub fn connections(&self) -> usize {
+        self.router.exec(&["conntrack", "-C"]).ok().trim().parse().unwrap()
+    }
+
     /// Starts the daemon in the router and waits until it answers.
     pub fn maitred(&self, settings: &Settings) -> Gateway {
         Gateway::start(&self.router, &self.folder.0, settings)
@@ -145,6 +177,11 @@ fn require() {
         ("setpriv", "util-linux"),
         ("timeout", "coreutils"),
         ("sysctl", "procps"),
+        ("tcpdump", "tcpdump"),
+        ("nmap", "nmap"),
+        ("traceroute", "traceroute"),
+        ("iperf3", "iperf3"),
+        ("conntrack", "conntrack"),
     ];
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     for (tool, package) in tools {

@@ -6,6 +6,8 @@
 
 mod conntrack;
 mod fixed;
+mod flows;
+mod garden;
 mod monitor;
 mod parts;
 mod ruleset;
@@ -14,12 +16,13 @@ mod socket;
 mod table;
 mod worker;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use ruleset::{Plan, ZonePlan};
 pub use socket::NetfilterError;
@@ -28,6 +31,7 @@ use crate::adapters::inbox::Inbox;
 use crate::config::{Config, OnStop};
 use crate::domain::effect::Firewall;
 use crate::domain::event::Live;
+use crate::domain::names::ZoneId;
 use socket::Netfilter;
 use worker::Order;
 
@@ -46,6 +50,12 @@ pub enum FirewallError {
     /// The table belongs to another process that runs.
     #[error("the table belongs to another process: is maitred running already?")]
     Owned,
+    /// Packets may go round the table.
+    #[error(
+        "flow offload is on ({0}): it takes guests' packets past their limits. Turn it off \
+         (flow_offloading in OpenWrt's firewall), or set firewall.allow_flow_offload"
+    )]
+    FlowOffload(String),
     /// A thread could not be started, or a socket not be opened.
     #[error("starting the firewall: {0}")]
     Start(#[from] std::io::Error),
@@ -60,6 +70,25 @@ pub enum Found {
     Nothing,
 }
 
+/// Garden addresses could not be opened: the table refused them, or is busy, or gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the addresses were not opened")]
+pub struct NotOpened;
+
+/// Opens garden addresses; for the DNS forwarder, which knows their names.
+#[derive(Debug, Clone)]
+pub struct Garden(mpsc::Sender<Order>);
+
+impl Garden {
+    /// Opens addresses to a zone's guests, online or not, for [`garden::LEARNED_FOR`] from now or
+    /// from the last packet that a guest sends there. Ends once the kernel has confirmed it.
+    pub async fn learn(&self, zone: ZoneId, addresses: Vec<IpAddr>) -> Result<(), NotOpened> {
+        let (done, confirmed) = oneshot::channel();
+        self.0.try_send(Order::Learn { zone, addresses, done }).map_err(|_| NotOpened)?;
+        confirmed.await.map_err(|_| NotOpened)?
+    }
+}
+
 /// The way to the firewall's threads.
 #[derive(Debug)]
 pub struct Handle {
@@ -70,6 +99,7 @@ pub struct Handle {
 /// Builds or adopts the table and starts the threads. From here on guests' traffic is decided.
 pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> {
     let mut kernel = Netfilter::open()?;
+    worker::refuse_flow_offload(&mut kernel, &plan)?;
     let plan = Arc::new(worker::own(&mut kernel, plan)?);
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
     let (marks, forgotten) = sync_channel(ORDERS);
@@ -97,6 +127,11 @@ impl Handle {
         }
     }
 
+    /// For whoever learns where the garden's names lead.
+    pub fn garden(&self) -> Garden {
+        Garden(self.orders.clone())
+    }
+
     /// Carries out what is queued, leaves behind what the configuration says, and ends.
     pub fn stop(self, on_stop: OnStop) {
         if self.orders.blocking_send(Order::Stop(on_stop)).is_ok() {
@@ -120,6 +155,8 @@ impl Plan {
             mark_mask: config.firewall.mark_mask,
             portal_port: config.portal.port,
             intercept_port: config.portal.intercept_port,
+            flows: (config.firewall.flows_per_device, config.firewall.flows_per_stranger),
+            allow_flow_offload: config.firewall.allow_flow_offload,
             flags: 0,
         }
     }

@@ -7,6 +7,8 @@ use crate::wire::nft::object::{Rule, Set};
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const ARPHRD_ETHER: u16 = 1;
+/// `ct direction reply`
+pub(super) const CT_REPLY: u8 = 1;
 
 /// The side of a packet that an address is looked at on.
 #[derive(Clone, Copy)]
@@ -16,8 +18,8 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// Loads the address of this side of the packet.
-    pub(super) fn address(self, v6: bool) -> Vec<Expr> {
+    /// Loads the address of this side of the packet, if it is of that family.
+    pub(super) fn address(self, v6: bool, dreg: Reg) -> Vec<Expr> {
         let (proto, offset, len) = match (self, v6) {
             (Self::Source, false) => (NFPROTO_IPV4, 12, 4),
             (Self::Destination, false) => (NFPROTO_IPV4, 16, 4),
@@ -27,7 +29,7 @@ impl Side {
         vec![
             Expr::Meta { key: MetaKey::NfProto, dreg: Reg::R0 },
             cmp(CmpOp::Eq, [proto]),
-            Expr::Payload { base: Base::Network, offset, len, dreg: Reg::R0 },
+            Expr::Payload { base: Base::Network, offset, len, dreg },
         ]
     }
 }
@@ -87,6 +89,11 @@ pub(super) fn destination_port(port: u16) -> Vec<Expr> {
 
 pub(super) fn ct(key: CtKey, test: Vec<Expr>) -> Vec<Expr> {
     std::iter::once(Expr::Ct { key, dreg: Reg::R0 }).chain(test).collect()
+}
+
+/// The packet answers one that went the other way, on a connection begun there.
+pub(super) fn answer() -> Vec<Expr> {
+    ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_REPLY])])
 }
 
 pub(super) fn eq(value: u32) -> Vec<Expr> {

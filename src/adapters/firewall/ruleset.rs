@@ -3,6 +3,7 @@
 //! | chain | hook, priority | what it decides |
 //! |---|---|---|
 //! | `guest_mark` | prerouting −160 | a granted device's connection gets its session's mark, before anybody else marks it |
+//! | | | and the caps on new connections: see [`super::flows`] |
 //! | `guest_nat` | nat prerouting −105 | HTTP and DNS of a device that is not granted come to us |
 //! | `guest_input` | input −10 | guests reach DHCP, DNS, the portal and what `users_to_router` adds |
 //! | `guest_forward` | forward −10 | uploads by MAC, downloads by mark, all else refused |
@@ -10,18 +11,18 @@
 //! A final `accept` here still passes through fw4's chains; `drop` and `reject` are final. Names
 //! keep clear of nft's own words, which `nft list set` could not read.
 
+use super::flows;
 use super::parts::{
-    Side, bit, cmp, ct, destination_port, device, eq, ethernet, goto, guest, jump, l4, lookup,
-    lookup_to, mask, rule, set,
+    Side, answer, bit, cmp, ct, destination_port, device, eq, ethernet, goto, guest, jump, l4,
+    lookup, lookup_to, mask, rule, set,
 };
 use crate::config::{Network, RouterPort};
 use crate::domain::names::{Mac, ZoneId};
 use crate::wire::nft::expr::{
     Base, CmpOp, CtKey, Expr, Icmpx, LimitKind, MetaKey, Reg, Reject, Verdict,
 };
-use crate::wire::nft::keys;
 use crate::wire::nft::keys::{DEVICE_LEN, datatype};
-use crate::wire::nft::object::{Chain, Hook, Rule, SET_INTERVAL, SET_MAP, SET_TIMEOUT, Set, Table};
+use crate::wire::nft::object::{Chain, Hook, Rule, SET_MAP, SET_TIMEOUT, Set, Table};
 use crate::wire::nft::ruleset::Ruleset;
 
 /// The table's name.
@@ -60,9 +61,10 @@ const ICMPV6: u8 = 58;
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
-/// `ct state related`, and `ct direction reply`.
+/// Bits of `ct state`.
+const CT_ESTABLISHED: u32 = 2;
 const CT_RELATED: u32 = 4;
-const CT_REPLY: u8 = 1;
+const CT_UNTRACKED: u32 = 64;
 /// Echo request; MLD query, report, done; RS, NS, NA, MLDv2 report (RFC 4443, 2710, 4861, 3810).
 pub(super) const ICMPV6_TYPES: [u8; 8] = [128, 130, 131, 132, 133, 135, 136, 143];
 pub(super) const ICMP6_TYPES_SET: &str = "nd_and_mld";
@@ -84,6 +86,10 @@ pub struct Plan {
     pub portal_port: u16,
     /// TCP port that intercepted requests are redirected to.
     pub intercept_port: u16,
+    /// Connections that a device may hold once it is online, and before.
+    pub flows: (u32, u32),
+    /// Whether others' flow tables, past which limits do not reach, are put up with.
+    pub allow_flow_offload: bool,
     /// Table flags: who owns it and whether it outlives us.
     pub flags: u32,
 }
@@ -162,20 +168,25 @@ impl Plan {
             }),
         ];
         sets.extend(BY_MARK.map(by_mark));
-        for zone in self.zones.iter().filter(|zone| !zone.garden.is_empty()) {
-            sets.push(set(&zone.garden_set(false), (datatype::IPV4, 4), SET_INTERVAL));
-            sets.push(set(&zone.garden_set(true), (datatype::IPV6, 16), SET_INTERVAL));
-        }
+        sets.extend(self.garden_sets());
+        sets.extend(flows::sets());
         sets.push(set(ICMP6_TYPES_SET, (datatype::ICMPV6_TYPE, 1), 0));
         sets
     }
 
     fn rules(&self) -> Vec<Rule> {
-        let mut rules = vec![rule(
-            "guest_mark",
-            [ct(CtKey::Mark, eq(0)), guest(MetaKey::IifName), ethernet(), device()],
-            [lookup_to(MARKS, Reg::R0, Reg::R8), Expr::CtSet { key: CtKey::Mark, sreg: Reg::R8 }],
-        )];
+        let mut rules = vec![
+            forged_source(),
+            rule(
+                "guest_mark",
+                [ct(CtKey::Mark, eq(0)), guest(MetaKey::IifName), ethernet(), device()],
+                [
+                    lookup_to(MARKS, Reg::R0, Reg::R8),
+                    Expr::CtSet { key: CtKey::Mark, sreg: Reg::R8 },
+                ],
+            ),
+        ];
+        rules.extend(self.cap_flows());
         rules.extend(self.redirect());
         rules.extend(self.router());
         rules.extend(self.upload());
@@ -237,7 +248,7 @@ impl Plan {
         let chain = "router";
         let mut rules = vec![
             rule("guest_input", [guest(MetaKey::IifName)], [goto(chain)]),
-            rule(chain, [ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_REPLY])])], accept()),
+            rule(chain, [answer()], accept()),
             rule(chain, [ct(CtKey::State, bit(CT_RELATED))], accept()),
             rule(
                 chain,
@@ -295,9 +306,10 @@ impl Plan {
     }
 
     /// Downloads carry no source MAC: they are known by the mark that the upload left on the
-    /// connection. One that a session does not hold, or holds no more, goes nowhere.
+    /// connection, and come as answers alone: what another zone's guest begins is no answer. One
+    /// that a session does not hold, or holds no more, goes nowhere.
     fn download(&self) -> Vec<Rule> {
-        let marked = [self.session(), vec![cmp(CmpOp::Neq, 0u32.to_ne_bytes())]].concat();
+        let marked = [answer(), self.session(), vec![cmp(CmpOp::Neq, 0u32.to_ne_bytes())]].concat();
         let mut rules = vec![rule("download", [marked], [goto("spend_down")])];
         rules.extend(self.garden("download", Side::Source, &Verdict::Accept));
         let drop = || [Expr::Verdict(Verdict::Drop)];
@@ -319,43 +331,19 @@ impl Plan {
     fn session(&self) -> Vec<Expr> {
         vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }, mask(self.mark_mask)]
     }
-
-    /// Traffic of a zone to or from its garden. Answers count only on connections that a guest
-    /// began, which conntrack knows by their direction.
-    fn garden(&self, chain: &str, side: Side, then: &Verdict) -> Vec<Rule> {
-        let mut rules = Vec::new();
-        for zone in self.zones.iter().filter(|zone| !zone.garden.is_empty()) {
-            for v6 in [false, true] {
-                let (meta, answer) = match side {
-                    Side::Destination => (MetaKey::IifName, Vec::new()),
-                    Side::Source => {
-                        (MetaKey::OifName, ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_REPLY])]))
-                    }
-                };
-                rules.push(rule(
-                    chain,
-                    [zone.matches(meta), answer, side.address(v6)],
-                    [lookup(&zone.garden_set(v6)), Expr::Verdict(then.clone())],
-                ));
-            }
-        }
-        rules
-    }
 }
 
-impl ZonePlan {
-    /// The name of the set that holds the zone's garden.
-    pub fn garden_set(&self, v6: bool) -> String {
-        format!("garden{}_{}", if v6 { 6 } else { 4 }, self.name)
-    }
-
-    fn matches(&self, meta: MetaKey) -> Vec<Expr> {
-        let name = keys::ifname(&self.interface);
-        vec![
-            Expr::Meta { key: meta, dreg: Reg::R0 },
-            Expr::Cmp { op: CmpOp::Eq, sreg: Reg::R0, data: name },
-        ]
-    }
+/// A guest's packet whose source lives elsewhere ends here (RFC 2827). Our very answer to it, a
+/// refusal or an echo, would carry what the guest wrote to any host of the internet. An established
+/// connection got an answer at its address; neighbour discovery, which conntrack does not track,
+/// may come from `::`.
+fn forged_source() -> Rule {
+    let checked = ct(CtKey::State, [vec![mask(CT_ESTABLISHED | CT_UNTRACKED)], eq(0)].concat());
+    rule(
+        "guest_mark",
+        [guest(MetaKey::IifName), checked, vec![Expr::WayBack { dreg: Reg::R0 }]],
+        [cmp(CmpOp::Eq, [0]), Expr::Verdict(Verdict::Drop)],
+    )
 }
 
 fn deny() -> [Rule; 3] {
@@ -385,6 +373,9 @@ fn chains() -> Vec<Chain> {
         base("guest_forward", "filter", FORWARD, -10),
     ];
     let plain = [
+        "new_flow",
+        "guest_flow",
+        "crowd",
         "newcomer",
         "to_intercept",
         "to_dns",

@@ -1,13 +1,13 @@
 //! Reading the kernel's state back.
 
-use netlink_packet_netfilter::NetfilterProtoFamily::Inet;
+use netlink_packet_netfilter::NetfilterProtoFamily::{Inet, Unspec};
 
 use super::socket::{Netfilter, NetfilterError};
 use crate::wire::nft::{
     attr::Attrs,
     batch::{kind, message_type},
     element::{self, Element},
-    object::{Chain, Rule, Set, Table},
+    object::{Chain, FlowTable, Rule, Set, Table},
     ruleset::Ruleset,
 };
 
@@ -51,6 +51,15 @@ impl Netfilter {
                 Ok(())
             })?;
         Ok(Some(Ruleset { table, sets, chains, rules }))
+    }
+
+    /// The flow tables that have devices, of all tables and families.
+    pub fn flow_tables(&mut self) -> Result<Vec<FlowTable>, NetfilterError> {
+        let kind = message_type(kind::GETFLOWTABLE);
+        self.dump(kind, Unspec, &Attrs::new(), |found: &mut Vec<_>, item| {
+            found.extend(Some(FlowTable::parse(item)?).filter(|table| !table.devices.is_empty()));
+            Ok(())
+        })
     }
 
     pub fn elements(&mut self, table: &str, set: &str) -> Result<Vec<Element>, NetfilterError> {

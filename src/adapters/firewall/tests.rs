@@ -26,6 +26,8 @@ fn plan() -> Plan {
         mark_mask: 0xffff_0000,
         portal_port: 2050,
         intercept_port: 2051,
+        flows: (1000, 200),
+        allow_flow_offload: false,
         flags: 0,
     }
 }
@@ -267,4 +269,39 @@ fn ten_thousand_sessions_are_adopted() {
     let (handle, found, _outlet) = start(plan());
     assert!(matches!(found, Found::Ours(live) if live.len() == 10_000));
     handle.stop(OnStop::Keep);
+}
+
+#[test]
+fn learned_addresses_are_open_until_they_time_out() {
+    own_namespace();
+    let (handle, _, _outlet) = start(two_zones());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let garden = handle.garden();
+    let learn = |zone, addresses: &[&str]| {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        runtime.block_on(garden.learn(ZoneId(zone), addresses))
+    };
+    // Twice the same, once more, and in another zone: each is renewed, none is refused.
+    let both = ["203.0.113.5", "2001:db8:9::5", "203.0.113.5"];
+    assert_eq!(learn(0, &both), Ok(()));
+    assert_eq!(learn(0, &both), Ok(()));
+    assert_eq!(learn(1, &["203.0.113.5"]), Ok(()));
+    assert_eq!(learn(0, &[]), Ok(()));
+    assert_eq!(learn(2, &["203.0.113.6"]), Err(NotOpened), "no such zone");
+    let mut kernel = Netfilter::open().unwrap();
+    let held = kernel.elements(ruleset::TABLE, garden::LEARNED4).unwrap();
+    assert_eq!(held.len(), 2);
+    for element in &held {
+        let left = Duration::from_millis(element.expires_ms.unwrap());
+        assert!(left > Duration::from_mins(14) && left <= garden::LEARNED_FOR, "{left:?}");
+    }
+    assert_eq!(kernel.elements(ruleset::TABLE, garden::LEARNED6).unwrap().len(), 1);
+    handle.stop(OnStop::Keep);
+    assert_eq!(learn(0, &["203.0.113.5"]), Err(NotOpened), "nobody is there");
+}
+
+#[test]
+fn a_kernel_without_flow_tables_has_none() {
+    own_namespace();
+    assert_eq!(Netfilter::open().unwrap().flow_tables().unwrap(), []);
 }

@@ -1,23 +1,25 @@
 //! The firewall's threads.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::fixed::fixed_elements;
 use super::monitor::Monitor;
 use super::ruleset::{Plan, TABLE};
 use super::socket::{Netfilter, NetfilterError};
-use super::{FirewallError, Found, sessions};
+use super::{FirewallError, Found, NotOpened, garden, sessions};
 use crate::adapters::inbox::Inbox;
 use crate::config::OnStop;
 use crate::domain::effect::{Firewall, Grant};
 use crate::domain::event::Event;
+use crate::domain::names::ZoneId;
 use crate::wire::conntrack::MarkFilter;
 use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 
@@ -25,7 +27,30 @@ use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 #[derive(Debug)]
 pub(super) enum Order {
     Effect(Firewall),
+    Learn { zone: ZoneId, addresses: Vec<IpAddr>, done: oneshot::Sender<Result<(), NotOpened>> },
     Stop(OnStop),
+}
+
+/// A flow table anywhere counts: the downloads of guests come in on the uplink's devices.
+pub(super) fn refuse_flow_offload(
+    kernel: &mut Netfilter,
+    plan: &Plan,
+) -> Result<(), FirewallError> {
+    let tables = match kernel.flow_tables() {
+        // A kernel that cannot have them.
+        Err(error) if error.errno() == Some(libc::EINVAL) => Vec::new(),
+        other => other?,
+    };
+    let named = tables.iter().map(|found| format!("{} of table {}", found.name, found.table));
+    let named = named.collect::<Vec<_>>().join(", ");
+    if named.is_empty() {
+        return Ok(());
+    }
+    if plan.allow_flow_offload {
+        warn!(tables = named, "flow offload is on: limits of guests are not enforced");
+        return Ok(());
+    }
+    Err(FirewallError::FlowOffload(named))
 }
 
 /// Claims the table for this process where the kernel can keep it afterwards (6.9 and later); the
@@ -132,6 +157,10 @@ impl Worker {
         while let Some(order) = queue.blocking_recv() {
             match order {
                 Order::Effect(effect) => self.carry_out(effect),
+                Order::Learn { zone, addresses, done } => {
+                    // The guest who asked may have gone.
+                    let _ = done.send(self.learn(zone, &addresses));
+                }
                 Order::Stop(on_stop) => return self.stop(on_stop),
             }
         }
@@ -168,6 +197,19 @@ impl Worker {
                 Err(problem) => error!(%problem, "reading the counters failed"),
             },
         }
+    }
+
+    fn learn(&mut self, zone: ZoneId, addresses: &[IpAddr]) -> Result<(), NotOpened> {
+        let zone = self.plan.zones.get(usize::from(zone.0)).ok_or(NotOpened)?;
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let mut batch = self.kernel.batch(TABLE, None);
+        garden::learn(&mut batch, zone, addresses);
+        self.kernel.commit(batch).map_err(|problem| {
+            warn!(zone = zone.name, %problem, "opening garden addresses failed");
+            NotOpened
+        })
     }
 
     /// Puts a session in the place of what stands for its device and mark, in one transaction.
@@ -255,6 +297,10 @@ pub(super) fn watch(plan: Arc<Plan>, inbox: Inbox) -> Result<(), FirewallError> 
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(problem) => return error!(%problem, "watching the table failed"),
+            }
+            // It may be turned on while we run; the guests online stay so.
+            if let Err(problem) = refuse_flow_offload(&mut kernel, &plan) {
+                error!(%problem, "limits of guests are not enforced");
             }
             let lost = differences(&mut kernel, &plan);
             if !matches!(&lost, Ok(found) if found.is_empty()) {

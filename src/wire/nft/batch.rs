@@ -33,6 +33,7 @@ pub mod kind {
     pub const NEWSETELEM: u8 = 12;
     pub const GETSETELEM: u8 = 13;
     pub const DELSETELEM: u8 = 14;
+    pub const GETFLOWTABLE: u8 = 23;
     pub const DESTROYTABLE: u8 = 26;
     pub const DESTROYSETELEM: u8 = 30;
     pub const NEWGEN: u8 = 15;

@@ -9,6 +9,9 @@ pub(super) const EXPR_NAME: u16 = 1;
 pub(super) const EXPR_DATA: u16 = 2;
 pub(super) const DATA_VALUE: u16 = 1;
 pub(super) const DATA_VERDICT: u16 = 2;
+/// `NFT_FIB_RESULT_OIF`, and the flags saddr, iif and present.
+pub(super) const FIB_OIF: u32 = 1;
+pub(super) const FIB_WAY_BACK: u32 = 1 | 8 | 32;
 const LIST_ELEM: u16 = 1;
 const REG32_00: u32 = 8;
 
@@ -59,6 +62,7 @@ impl Expr {
             Self::Cmp { .. } => "cmp",
             Self::Bitwise { .. } | Self::Or { .. } => "bitwise",
             Self::Lookup { .. } => "lookup",
+            Self::WayBack { .. } => "fib",
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Reject(_) => "reject",
             Self::Redirect { .. } => "redir",
@@ -83,6 +87,7 @@ impl Expr {
                 a.u32(1, dreg.code()).u32(2, base.code()).u32(3, *offset).u32(4, *len)
             }
             Self::Cmp { op, sreg, data } => value(a.u32(1, sreg.code()).u32(2, op.code()), 3, data),
+            Self::WayBack { dreg } => a.u32(1, dreg.code()).u32(2, FIB_OIF).u32(3, FIB_WAY_BACK),
             Self::Immediate { dreg, data } => value(a.u32(1, dreg.code()), 2, data),
             Self::Verdict(verdict) => a.u32(1, 0).nest(2, |data| verdict.emit(data)),
             Self::Bitwise { sreg, dreg, mask, xor } => {

@@ -7,7 +7,7 @@ use super::{
         Base, CmpOp, CtKey, DynsetOp, Expr, Icmpx, LimitKind, MetaKey, NatKind, Reg, Reject,
         Verdict,
     },
-    expr_emit::{DATA_VALUE, DATA_VERDICT, EXPR_DATA, EXPR_NAME},
+    expr_emit::{DATA_VALUE, DATA_VERDICT, EXPR_DATA, EXPR_NAME, FIB_OIF, FIB_WAY_BACK},
 };
 
 /// `NFT_BITWISE_OR`
@@ -40,6 +40,9 @@ impl Expr {
             }),
             "bitwise" => bitwise(&f),
             "lookup" => lookup(&f),
+            "fib" if f.u32(2)? == FIB_OIF && f.u32(3)? == FIB_WAY_BACK => {
+                Ok(Self::WayBack { dreg: reg(&f, 1)? })
+            }
             "immediate" => immediate(&f),
             _ => statement(&name, &f, data),
         }

@@ -14,6 +14,8 @@ pub mod datatype {
     pub const ICMPV6_TYPE: u32 = 29;
     pub const IFNAME: u32 = 41;
     pub const IFNAME_ETHER: u32 = IFNAME << 6 | ETHER;
+    pub const IFNAME_IPV4: u32 = IFNAME << 6 | IPV4;
+    pub const IFNAME_IPV6: u32 = IFNAME << 6 | IPV6;
 }
 
 /// Length of an interface name in a register (IFNAMSIZ).
@@ -36,6 +38,11 @@ pub fn device(name: &str, mac: MacBytes) -> Vec<u8> {
     key.extend_from_slice(&mac);
     key.resize(DEVICE_LEN, 0);
     key
+}
+
+/// `ifname . ipv4_addr` or `ifname . ipv6_addr`
+pub fn place(name: &str, ip: IpAddr) -> Vec<u8> {
+    [ifname(name), address(ip)].concat()
 }
 
 /// The reverse of [`device`].

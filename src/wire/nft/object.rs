@@ -2,7 +2,7 @@
 
 use super::{
     WireError,
-    attr::{Attrs, Fields},
+    attr::{Attrs, Fields, list},
     expr::Expr,
     keys::datatype,
 };
@@ -57,6 +57,29 @@ pub struct Set {
     pub timeout_ms: Option<u64>,
     /// Kinds of expression that every element has.
     pub exprs: Vec<Expr>,
+}
+
+/// A flow table: packets on its devices may go round every chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowTable {
+    pub table: String,
+    pub name: String,
+    pub devices: Vec<String>,
+}
+
+impl FlowTable {
+    pub fn parse(buf: &[u8]) -> Result<Self, WireError> {
+        let f = Fields::parse(buf)?;
+        let hook = f.get(3).map(Fields::parse).transpose()?;
+        let names = hook.as_ref().and_then(|hook| hook.get(3)).unwrap_or_default();
+        let device = |item: Result<(u16, &[u8]), WireError>| {
+            let (_, name) = item?;
+            let name = name.strip_suffix(&[0]).unwrap_or(name);
+            Ok(String::from_utf8_lossy(name).into_owned())
+        };
+        let devices = list(names).map(device).collect::<Result<_, WireError>>()?;
+        Ok(Self { table: f.name(1)?, name: f.name(2)?, devices })
+    }
 }
 
 impl Table {

@@ -3,7 +3,7 @@ use super::element::{self, Element};
 use super::expr::{Base, DynsetOp, Expr, LimitKind, NatKind, Reg};
 use super::keys;
 use super::message::{Reply, replies};
-use super::object::Rule;
+use super::object::{FlowTable, Rule};
 
 fn extra() -> Vec<Expr> {
     vec![
@@ -12,6 +12,7 @@ fn extra() -> Vec<Expr> {
         Expr::Quota { bytes: 1 << 40, consumed: 5, over: true },
         Expr::Nat { kind: NatKind::Snat, family: 2, addr: Some(Reg::R0), port: None },
         Expr::Masquerade,
+        Expr::WayBack { dreg: Reg::R4 },
         Expr::Or { sreg: Reg::R0, sreg2: Reg::R4, dreg: Reg(15), len: 4 },
         Expr::Payload { base: Base::Network, offset: 24, len: 16, dreg: Reg::R8 },
         Expr::Lookup { set: "s".into(), sreg: Reg(5), dreg: None, inverted: true },
@@ -38,6 +39,25 @@ fn expressions_survive_the_wire() {
     assert_eq!(Rule::parse(&bytes), Ok(("t".into(), rule)));
     for cut in 0..bytes.len() {
         let _ = Rule::parse(&bytes[..cut]);
+    }
+}
+
+/// As the kernel writes it (`nf_tables_fill_flowtable_info`); no kernel at hand has flow tables.
+#[test]
+fn flow_tables_name_their_devices() {
+    let mut attrs = Attrs::new();
+    attrs.name(1, "fw4").name(2, "ft").u32(4, 1).u64(5, 9);
+    attrs.nest(3, |hook| {
+        hook.u32(1, 0).u32(2, 0).nest(3, |devices| {
+            devices.name(1, "wan").name(1, "lan1");
+        });
+    });
+    let bytes = attrs.finish().unwrap();
+    let found = FlowTable::parse(&bytes).unwrap();
+    assert_eq!((found.table.as_str(), found.name.as_str()), ("fw4", "ft"));
+    assert_eq!(found.devices, ["wan", "lan1"]);
+    for cut in 0..bytes.len() {
+        let _ = FlowTable::parse(&bytes[..cut]);
     }
 }
 

@@ -1,0 +1,98 @@
+//! Guests who pretend to be others.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::Duration;
+
+use crate::lab::{Dhcp, Guest, Lab, ROUTER_MAC, ROUTER_V4, Settings, WEB_V4, WEB_V6, Wire, until};
+
+fn mac(guest: &Guest) -> [u8; 6] {
+    guest.mac.parse::<maitred::domain::names::Mac>().unwrap().0
+}
+
+/// An ARP reply to the router that an address is at `at` (RFC 826).
+fn forged_arp(at: [u8; 6], address: &str) -> Vec<u8> {
+    let octets = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    [
+        &ROUTER_MAC[..],
+        &at,
+        &[0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2],
+        &at,
+        &octets(address),
+        &ROUTER_MAC,
+        &octets(ROUTER_V4),
+    ]
+    .concat()
+}
+
+#[test]
+fn forged_arp_during_a_login_grants_nobody_else() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [victim, forger] = &lab.guests[..] else { unreachable!() };
+    let page = victim.ask_code(&gateway, "http://example.com/");
+    let code = gateway.code_for(&victim.phone);
+    let (wire, frame) = (Wire::open(&forger.netns), forged_arp(mac(forger), &victim.v4()));
+    let poison = |times: u32| {
+        for _ in 0..times {
+            wire.send(&frame);
+            thread::sleep(Duration::from_millis(2));
+        }
+    };
+    poison(5);
+    let neighbour = || lab.router.exec(&["ip", "neigh", "show", &victim.v4()]).stdout;
+    until(Duration::from_secs(5), "the router to believe it", || {
+        poison(1);
+        neighbour().contains(&forger.mac).then_some(())
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| poison(500));
+        // The answer may go to the forger; the request is the victim's all the same.
+        let _ =
+            catch_unwind(AssertUnwindSafe(|| victim.submit(&page, "/code", &[("code", &code)])));
+        assert!(!forger.online());
+        // In the victim's name, with a MAC of his own.
+        let address = format!("{}/32", victim.v4());
+        forger.netns.ip(&format!("addr add {address} dev eth0"));
+        let args = ["curl", "-s", "--max-time", "2", "--interface", &victim.v4()];
+        let page = forger.netns.exec(&[&args[..], &[&format!("http://{WEB_V4}/")]].concat()).stdout;
+        assert!(!page.contains("This is the internet"), "{page}");
+        forger.netns.ip(&format!("addr del {address} dev eth0"));
+    });
+    assert!(!forger.online() && forger.ping(WEB_V6, 1) == 0);
+    let clients = gateway.json(&["clients"]);
+    let row = |guest: &Guest| {
+        let rows = clients.as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["mac"] == guest.mac.as_str()).unwrap()
+    };
+    assert_ne!(row(forger)["state"], "online", "{clients}");
+    // Told the truth again, the router serves the victim: at once if the code got through.
+    victim.netns.exec(&["busybox", "arping", "-U", "-c", "2", "-I", "eth0", &victim.v4()]);
+    until(Duration::from_secs(10), "the victim to be online", || {
+        if row(victim)["state"] != "online" {
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                victim.submit(&page, "/code", &[("code", &code)])
+            }));
+        }
+        victim.online().then_some(())
+    });
+    assert!(!forger.online());
+}
+
+#[test]
+fn a_guest_online_cannot_send_in_a_strangers_name() {
+    let mut lab = Lab::new(1);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests[0].join(Dhcp::Udhcpc);
+    let guest = &lab.guests[0];
+    guest.log_in(&gateway);
+    let tap = lab.tap_uplink();
+    guest.netns.ip("addr add 192.0.2.77/32 dev eth0
+         addr add 2001:db8:666::77/128 dev eth0 nodad");
+    for (from, to) in [("192.0.2.77", WEB_V4), ("2001:db8:666::77", WEB_V6)] {
+        guest.netns.exec(&["ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-I", from, to]);
+    }
+    assert_eq!(tap.packets(), Vec::<String>::new());
+    assert_eq!(guest.ping(WEB_V4, 1), 1);
+}
