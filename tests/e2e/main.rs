@@ -15,6 +15,7 @@ mod cli;
 mod follow;
 mod lab_itself;
 mod login;
+mod probes;
 mod restart;
 mod revoke;
 mod staff;

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use maitred::domain::probe::{CHECKS, Online};
+
 use super::netns::Netns;
 use super::run::Background;
 
@@ -116,14 +118,27 @@ fn web(stream: &TcpStream) {
         .take_while(|line| !line.is_empty())
         .find_map(|line| line.strip_prefix("Host: ").map(str::to_owned))
         .unwrap_or_default();
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><title>Internet</title><link rel=\"icon\" href=\"data:,\">\
-         <p>This is the internet: {host}: {request}</p></html>\n"
-    );
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let check = CHECKS.iter().find(|check| check.host == host && check.path == path);
+    let (status, body) = match check.map(|check| check.online) {
+        Some(Online::NoContent) => ("204 No Content", String::new()),
+        Some(Online::Body(body)) => ("200 OK", body.to_owned()),
+        Some(Online::Holds(mark)) => ("200 OK", format!("<html><!-- {mark} --></html>")),
+        None => (
+            "200 OK",
+            format!(
+                "<!doctype html><html lang=\"en\"><title>Internet</title>\
+                 <link rel=\"icon\" href=\"data:,\">\
+                 <p>This is the internet: {host}: {request}</p></html>\n"
+            ),
+        ),
+    };
+    // RFC 9110, 8.6: a 204 has no length.
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Type: text/html\r\nContent-Length: {length}\r\n"),
+    };
+    let head = format!("HTTP/1.1 {status}\r\n{length}Connection: close\r\n\r\n");
     let _ = (&*stream).write_all((head + &body).as_bytes());
 }
 
