@@ -4,12 +4,12 @@
 mod check;
 mod load;
 mod policy;
+mod portal;
 mod units;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -17,6 +17,7 @@ use crate::clock::Trust;
 use crate::domain::names::Mac;
 
 pub use load::{ConfigError, Problem};
+pub use portal::{Portal, Return};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
 
 /// The whole file.
@@ -79,22 +80,6 @@ pub struct Store {
     /// A power cut loses at most this much of what no guest was shown.
     #[serde(default = "defaults::commit_every")]
     pub commit_every: Length,
-}
-
-/// `[portal]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Portal {
-    /// TCP port of the pages, on every zone's interface; neither 0 nor one of DNS or DHCP.
-    pub port: u16,
-    /// TCP port that intercepted requests are redirected to; not `port`.
-    pub intercept_port: u16,
-    /// The portal's own name, if the network's DNS answers it with our address.
-    pub name: Option<String>,
-    /// Version of the terms that guests agree to.
-    pub terms_version: String,
-    /// A device whose guest verified within this time needs no code.
-    pub remember_for: Length,
 }
 
 /// `[[zone]]`, in openNDS's words.
@@ -275,18 +260,6 @@ pub struct Lists {
     pub trusted_macs: BTreeSet<Mac>,
     /// Never online.
     pub blocked_macs: BTreeSet<Mac>,
-}
-
-impl Default for Portal {
-    fn default() -> Self {
-        Self {
-            port: 2050,
-            intercept_port: 2051,
-            name: None,
-            terms_version: "1".into(),
-            remember_for: Length(Duration::ZERO),
-        }
-    }
 }
 
 impl Default for Code {

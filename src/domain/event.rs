@@ -112,6 +112,8 @@ pub struct Client {
 pub enum Ask {
     /// The page of the step this device is at.
     Show,
+    /// Whether this device is online, changing nothing: `View::Online`, or any other.
+    Look,
     /// Send a code to this number.
     RequestCode {
         /// Where to.

@@ -63,7 +63,7 @@ impl Domain {
                 let proof = self.follow(key, &token, now, effects);
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
-            Ask::Logout => Some(self.step(key, None, now)),
+            Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
         }
     }
 
@@ -86,7 +86,14 @@ impl Domain {
             }
             return Some(View::Ended { reason: EndReason::Logout });
         }
-        if session.online() { Some(online_view(session, now.boot)) } else { self.wait(id, request) }
+        if session.online() {
+            return Some(online_view(session, now.boot));
+        }
+        if matches!(ask, Ask::Look) {
+            Some(self.step(key, None, now))
+        } else {
+            self.wait(id, request)
+        }
     }
 
     /// The page of a device without a session; one that is remembered needs none.

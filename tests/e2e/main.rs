@@ -11,6 +11,7 @@
 mod lab;
 
 mod browser;
+mod captive_api;
 mod cli;
 mod follow;
 mod lab_itself;

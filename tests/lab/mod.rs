@@ -87,6 +87,18 @@ impl Lab {
         &self.folder.0
     }
 
+    /// A folder whose files dnsmasq reads when it starts.
+    pub fn dnsmasq_dir(&self) -> PathBuf {
+        self.folder.0.join("dnsmasq.d")
+    }
+
+    /// Starts dnsmasq anew.
+    pub fn restart_dnsmasq(&mut self) {
+        self.dnsmasq.signal(nix::sys::signal::Signal::SIGTERM);
+        self.dnsmasq.wait(std::time::Duration::from_secs(5));
+        self.dnsmasq = serve_addresses(&self.router, &self.folder.0);
+    }
+
     /// Starts the daemon in the router and waits until it answers.
     pub fn maitred(&self, settings: &Settings) -> Gateway {
         Gateway::start(&self.router, &self.folder.0, settings)
@@ -169,6 +181,9 @@ fn wire_router(router: &Netns, folder: &Path) {
 fn serve_addresses(router: &Netns, folder: &Path) -> Background {
     let leases = format!("--dhcp-leasefile={}", folder.join("leases").display());
     let server = format!("--server={}", internet::DNS_V4);
+    let more = folder.join("dnsmasq.d");
+    std::fs::create_dir_all(&more).unwrap();
+    let more = format!("--conf-dir={},*.conf", more.display());
     let args = [
         "dnsmasq",
         "--keep-in-foreground",
@@ -187,6 +202,7 @@ fn serve_addresses(router: &Netns, folder: &Path) -> Background {
         "--enable-ra",
         &leases,
         &server,
+        &more,
     ];
     router.spawn(&args, &folder.join("dnsmasq.log"))
 }
@@ -204,7 +220,7 @@ table inet fw4 {
     }
     chain input_guest {
         udp dport { 53, 67, 547 } accept
-        tcp dport { 53, 2050, 2051 } accept
+        tcp dport { 53, 2050, 2051, 2053 } accept
         reject with tcp reset
     }
     chain forward {

@@ -30,7 +30,7 @@ add() {
 	while zone=$(uci -q get "firewall.@zone[$index].name"); do
 		input=$(uci -q get "firewall.@zone[$index].input")
 		if [ "$input" != ACCEPT ] && [ "$(uci -q get "firewall.@zone[$index].masq")" != 1 ]; then
-			rule "$zone" portal tcp '2050 2051'
+			rule "$zone" portal tcp '2050 2051 2053'
 			rule "$zone" dns 'tcp udp' 53
 			rule "$zone" dhcp udp 67 ipv4
 			rule "$zone" dhcpv6 udp 547 ipv6

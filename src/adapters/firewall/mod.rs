@@ -117,6 +117,7 @@ impl Plan {
             mark_mask: config.firewall.mark_mask,
             portal_port: config.portal.port,
             intercept_port: config.portal.intercept_port,
+            tls_port: config.portal.certificate.as_ref().map(|_| config.portal.tls_port),
             flags: 0,
         }
     }

@@ -25,6 +25,7 @@ fn plan() -> Plan {
         mark_mask: 0xffff_0000,
         portal_port: 2050,
         intercept_port: 2051,
+        tls_port: None,
         flags: 0,
     }
 }

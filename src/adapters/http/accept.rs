@@ -16,9 +16,11 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::{HttpError, syn};
 use crate::domain::names::{Mac, ZoneId};
@@ -35,6 +37,8 @@ pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// The address of ours that they reached.
     pub(super) local: IpAddr,
+    /// They came over TLS.
+    pub(super) secure: bool,
     /// The zone of the listener and the MAC of the SYN; `None` on the staff's listener and where
     /// the kernel kept no SYN.
     pub(super) device: Option<(ZoneId, Mac)>,
@@ -66,9 +70,11 @@ pub struct Counts {
     pub late: AtomicU32,
 }
 
-/// Serves every listener until `stop` turns true and what is in flight is answered.
+/// Serves every listener until `stop` turns true and what is in flight is answered; over TLS if
+/// there is an acceptor.
 pub(super) async fn serve<S, F, B>(
     listeners: Vec<(Option<ZoneId>, std::net::TcpListener)>,
+    tls: Option<TlsAcceptor>,
     limits: Limits,
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
@@ -82,6 +88,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let door = Arc::new(Door {
+        tls,
         limits,
         counts,
         room: Arc::new(Semaphore::new(limits.connections)),
@@ -100,6 +107,7 @@ where
 }
 
 struct Door {
+    tls: Option<TlsAcceptor>,
     limits: Limits,
     counts: Arc<Counts>,
     room: Arc<Semaphore>,
@@ -179,7 +187,7 @@ async fn accept<S, F, B>(
             _ = &mut stopping => return,
         };
         let identified =
-            accepted.and_then(|(stream, from)| Ok((identify(&stream, from, zone)?, stream)));
+            accepted.and_then(|(stream, from)| Ok((identify(&stream, from, zone, &door)?, stream)));
         match identified {
             Ok((peer, stream)) => match door.enter(&peer) {
                 Some(place) => {
@@ -198,8 +206,14 @@ async fn accept<S, F, B>(
     }
 }
 
-fn identify(stream: &TcpStream, from: SocketAddr, zone: Option<ZoneId>) -> io::Result<Peer> {
+fn identify(
+    stream: &TcpStream,
+    from: SocketAddr,
+    zone: Option<ZoneId>,
+    door: &Door,
+) -> io::Result<Peer> {
     Ok(Peer {
+        secure: door.tls.is_some(),
         address: from.ip().to_canonical(),
         local: stream.local_addr()?.ip().to_canonical(),
         device: zone.and_then(|zone| Some((zone, syn::station(stream)?))),
@@ -211,8 +225,27 @@ fn gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | NotConnected)
 }
 
-async fn answer<S, B>(stream: TcpStream, place: Place, mut stop: watch::Receiver<bool>, service: S)
+async fn answer<S, B>(stream: TcpStream, place: Place, stop: watch::Receiver<bool>, service: S)
 where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Some(acceptor) = &place.door.tls else {
+        return converse(stream, &place, stop, service).await;
+    };
+    match tokio::time::timeout(place.door.limits.head, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, &place, stop, service).await,
+        // A client that does not trust us, or no TLS at all.
+        Ok(Err(_)) => count(&place.door.counts.malformed),
+        Err(_) => count(&place.door.counts.late),
+    }
+}
+
+async fn converse<T, S, B>(stream: T, place: &Place, mut stop: watch::Receiver<bool>, service: S)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -46,7 +46,7 @@ pub async fn run_intercept(
     let listeners = listeners.0.into_iter().map(|(zone, listener)| (Some(zone), listener));
     let intercept =
         Arc::new(Intercept { portal, inbox, redirects: Mutex::default(), seen: Mutex::default() });
-    serve(listeners.collect(), LIMITS, counts, stop, move |peer| {
+    serve(listeners.collect(), None, LIMITS, counts, stop, move |peer| {
         let intercept = Arc::clone(&intercept);
         service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(intercept.answer(&peer))))
     })

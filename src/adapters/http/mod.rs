@@ -2,6 +2,7 @@
 //! for staff. Who asks is known from the connection's own SYN, never from what a request says.
 
 mod accept;
+pub mod api;
 pub mod catalogue;
 mod guard;
 pub mod intercept;
@@ -12,6 +13,7 @@ pub mod portal;
 pub mod staff;
 
 mod syn;
+pub mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -8,15 +8,17 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::{Form, Router};
-use hyper::header::{HOST, HeaderValue, RETRY_AFTER};
+use axum::{Extension, Form, Router};
+use hyper::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::accept::{Counts, Limits, Peer, serve};
+use super::api::{self, Api};
 use super::catalogue::Catalogues;
 use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
 use super::language::Choice;
@@ -37,7 +39,7 @@ const LIMITS: Limits = Limits {
 const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 
 /// What the portal says and where it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Portal {
     /// The store's name, as guests read it.
     pub store: String,
@@ -47,13 +49,17 @@ pub struct Portal {
     pub country: String,
     /// The version of the terms that guests agree to.
     pub terms_version: String,
+    /// The Captive Portal API, answered over TLS alone.
+    pub api: Option<Api>,
     /// The words.
     pub texts: Arc<Catalogues>,
 }
 
-/// Serves the guests' pages on `listeners` until `stop` turns true.
+/// Serves the guests' pages on `listeners` until `stop` turns true; over TLS, with the API, if
+/// there is an acceptor.
 pub async fn run_portal(
     listeners: ZoneListeners,
+    tls: Option<TlsAcceptor>,
     portal: Portal,
     inbox: Inbox,
     counts: Arc<Counts>,
@@ -61,7 +67,7 @@ pub async fn run_portal(
 ) -> Result<(), HttpError> {
     let listeners = listeners.0.into_iter().map(|(zone, listener)| (Some(zone), listener));
     let router = TowerToHyperService::new(router(portal, inbox));
-    serve(listeners.collect(), LIMITS, counts, stop, move |peer| Identified {
+    serve(listeners.collect(), tls, LIMITS, counts, stop, move |peer| Identified {
         peer,
         router: router.clone(),
     })
@@ -85,6 +91,7 @@ fn router(portal: Portal, inbox: Inbox) -> Router {
         .route("/f/{token}", get(follow))
         .route("/terms", get(terms))
         .route("/privacy", get(privacy))
+        .route(api::PATH, get(self::api))
         .fallback(home)
         .layer(DefaultBodyLimit::max(FORM))
         .layer(from_fn_with_state(Arc::clone(&site), guard))
@@ -93,12 +100,13 @@ fn router(portal: Portal, inbox: Inbox) -> Router {
 
 /// Lets through what is meant for us by name or address, and what no foreign page sent.
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
-    let local = request.extensions().get::<Peer>().map(|peer| peer.local);
+    let peer = request.extensions().get::<Peer>().copied();
+    let (local, secure) = (peer.map(|peer| peer.local), peer.is_some_and(|peer| peer.secure));
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let ours =
         host.zip(local).is_some_and(|(host, local)| site.portal.address.is_ours(host, local));
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
-    let mut response = if ours && sent_from_here(request.method(), request.headers()) {
+    let mut response = if ours && sent_from_here(request.method(), request.headers(), secure) {
         next.run(request).await
     } else if let (true, Some(local)) = (reading, local) {
         found(&site.portal.address.url(local))
@@ -207,6 +215,22 @@ async fn terms(State(site): State<Arc<Site>>, choice: Choice) -> Response {
 async fn privacy(State(site): State<Arc<Site>>, choice: Choice) -> Response {
     let frame = site.frame(choice, "/privacy");
     html(StatusCode::OK, pages::document(&frame, &frame.text.privacy))
+}
+
+async fn api(
+    State(site): State<Arc<Site>>,
+    guest: Guest,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(api) = site.portal.api.as_ref().filter(|_| peer.secure) else { return found("/") };
+    if !api::is_asked_for(&headers) {
+        return api.pages();
+    }
+    match site.ask(&guest, Ask::Look).await {
+        Some(view) => api.answer(&view),
+        None => site.busy(guest.choice),
+    }
 }
 
 async fn home() -> Response {

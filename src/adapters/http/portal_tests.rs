@@ -14,6 +14,7 @@ const HOST_NAME: &str = "192.0.2.1:2050";
 
 fn peer() -> Peer {
     Peer {
+        secure: false,
         address: "192.0.2.77".parse().unwrap(),
         local: "192.0.2.1".parse().unwrap(),
         device: Some((ZoneId(0), Mac([0x02, 0, 0x5e, 0x10, 0, 1]))),
@@ -26,6 +27,7 @@ fn portal(store: &str) -> Portal {
         address: PortalAddress { name: None, port: 2050 },
         country: "86".into(),
         terms_version: "7".into(),
+        api: None,
         texts: Arc::new(Catalogues::load().unwrap()),
     }
 }
