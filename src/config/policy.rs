@@ -1,6 +1,6 @@
 //! Configuration → the domain's [`Policy`].
 
-use super::{Config, Zone};
+use super::{Config, Return, Zone};
 use crate::domain::policy::{CodePolicy, Limits, Policy, VisitPolicy, ZonePolicy};
 
 impl Config {
@@ -30,6 +30,7 @@ impl Config {
             trusted_macs: self.lists.trusted_macs.clone(),
             blocked_macs: self.lists.blocked_macs.clone(),
             remember_for: self.portal.remember_for.0,
+            return_by_tap: self.portal.r#return == Return::Tap,
         }
     }
 }

@@ -123,6 +123,8 @@ pub enum Ask {
         /// What the guest agreed to.
         consent: Consent,
     },
+    /// Get back online without a code, as a guest whom we remember.
+    Return,
     /// Go back to the number.
     ChangeNumber,
     /// Check a code.

@@ -46,6 +46,12 @@ impl Domain {
         }
         match ask {
             Ask::Show => self.show(key, request, now, effects),
+            Ask::Return => match self.guests.recent(key.mac, self.policy.remember_for, now) {
+                Some(guest) => {
+                    self.enter(key, Ok(guest), Method::Remembered, request, now, effects)
+                }
+                None => Some(self.step(key, None, now)),
+            },
             Ask::ChangeNumber => {
                 device.code = None;
                 device.ended = None;
@@ -96,7 +102,7 @@ impl Domain {
         }
     }
 
-    /// The page of a device without a session; one that is remembered needs none.
+    /// The page of a device without a session; one that is remembered needs none, or one tap.
     fn show(
         &mut self,
         key: Key,
@@ -109,6 +115,7 @@ impl Domain {
             return Some(View::Ended { reason });
         }
         match self.guests.recent(key.mac, self.policy.remember_for, now) {
+            Some(_) if self.policy.return_by_tap => Some(View::Return),
             Some(guest) => self.enter(key, Ok(guest), Method::Remembered, request, now, effects),
             None => Some(self.step(key, None, now)),
         }

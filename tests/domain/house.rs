@@ -66,6 +66,7 @@ pub(crate) fn policy() -> Policy {
         trusted_macs: BTreeSet::new(),
         blocked_macs: BTreeSet::new(),
         remember_for: Duration::ZERO,
+        return_by_tap: false,
     }
 }
 

@@ -9,18 +9,18 @@ use serde_json::Value;
 
 use crate::lab::{Dhcp, Guest, Lab, ROUTER_V4, ROUTER_V6, Reply, Settings, until};
 
-const NAME: &str = "wifi.lab.example";
-const ORIGIN: &str = "https://wifi.lab.example:2053";
+pub(crate) const NAME: &str = "wifi.lab.example";
+pub(crate) const ORIGIN: &str = "https://wifi.lab.example:2053";
 const CAPPORT: &str = "Accept: application/captive+json";
 
 /// A small authority and what it has signed, in the lab's folder.
-struct Authority {
+pub(crate) struct Authority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(lab: &Lab) -> Self {
+    pub(crate) fn new(lab: &Lab) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut root = CertificateParams::default();
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -32,7 +32,7 @@ impl Authority {
     }
 
     /// A certificate for the portal that ends with this year.
-    fn issue(&self, until: i32) {
+    pub(crate) fn issue(&self, until: i32) {
         let key = KeyPair::generate().unwrap();
         let mut leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
         // Not the authority\'s own default name: a leaf that names itself as issuer is self-signed.
@@ -45,7 +45,7 @@ impl Authority {
     }
 
     /// The settings of a store with this certificate.
-    fn settings(&self, lab: &Lab) -> Settings {
+    pub(crate) fn settings(&self, lab: &Lab) -> Settings {
         let at = |name| self.folder.join(name).display().to_string();
         Settings::new()
             .with(
@@ -80,7 +80,7 @@ impl Authority {
 }
 
 /// A lab whose DNS knows the portal's name, as a store's router is set up to.
-fn lab(guests: u8) -> Lab {
+pub(crate) fn lab(guests: u8) -> Lab {
     let mut lab = Lab::new(guests);
     let names = format!("address=/{NAME}/{ROUTER_V4}\naddress=/{NAME}/{ROUTER_V6}\n");
     fs::write(lab.dnsmasq_dir().join("portal.conf"), names).unwrap();

@@ -84,6 +84,11 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     Ok((Handle { orders, worker }, found))
 }
 
+/// Whether a table of ours is there, whoever holds it; changes nothing.
+pub fn is_standing() -> Result<bool, FirewallError> {
+    Ok(Netfilter::open()?.table(ruleset::TABLE)?.is_some())
+}
+
 impl Handle {
     /// Queues an effect; its outcome comes back as an event. Gives it back if the queue is full.
     #[allow(clippy::result_large_err, reason = "the effect comes back, to be owed or undone")]

@@ -86,6 +86,7 @@ fn router(portal: Portal, inbox: Inbox) -> Router {
         .route("/", get(show))
         .route("/phone", post(phone).get(home))
         .route("/code", post(code).get(home))
+        .route("/return", post(come_back).get(home))
         .route("/change", post(change).get(home))
         .route("/logout", post(logout).get(home))
         .route("/f/{token}", get(follow))
@@ -189,6 +190,10 @@ async fn code(
 ) -> Response {
     let Ok(Form(form)) = form else { return site.not_a_form(&guest) };
     site.act(&guest, Ask::SubmitCode { code: digits(&form.code) }, Typed::default()).await
+}
+
+async fn come_back(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    site.act(&guest, Ask::Return, Typed::default()).await
 }
 
 async fn change(State(site): State<Arc<Site>>, guest: Guest) -> Response {

@@ -112,6 +112,7 @@ fn every_view() -> Vec<View> {
     vec![
         ask_phone(),
         View::Phone { refusal: Some(Refusal::Country) },
+        View::Return,
         ask_code(None),
         ask_code(refused),
         View::Online { left: None, used: (1, 2), quota_left: Some(3) },
