@@ -3,17 +3,29 @@
 #   packaging/install.sh build test
 set -eu
 
-list=$(dirname "$0")/debian-packages.txt
-missing=
-for group in "$@"; do
-    grep -q "^$group " "$list" || { echo "install.sh: no group \"$group\" in $list" >&2; exit 2; }
+list=$(grep -v '^#' "$(dirname "$0")/debian-packages.txt")
+for name; do
+    echo "$list" | cut -d ' ' -f 1 | tr , '\n' | grep -qxF "$name" ||
+        { echo "install.sh: no group \"$name\" in debian-packages.txt" >&2; exit 2; }
 done
-while read -r group package command; do
-    case " $* " in *" $group "*) ;; *) continue ;; esac
+
+wanted() { # wanted GROUP,GROUP... NAME...: whether one of the groups is among the names
+    in=",$1,"
+    shift
+    for name; do
+        case $in in *",$name,"*) return 0 ;; esac
+    done
+    return 1
+}
+missing=
+while read -r groups package command; do
+    wanted "$groups" "$@" || continue
     [ -z "$command" ] || ! command -v "$command" >/dev/null || continue
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
         missing="$missing $package"
-done <"$list"
+done <<LIST
+$list
+LIST
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
     echo "Missing Debian packages; as root: apt-get install$missing" >&2

@@ -24,5 +24,12 @@ if maitred check "$work/bad.toml" >"$work/said" 2>&1; then
     echo "smoke.sh: accepted a bad configuration" >&2
     exit 1
 fi
-grep -q 'line 1' "$work/said"
+grep -q 'bad.toml:1:' "$work/said"
+# Random bytes, curve arithmetic, Argon2, and a mode that no umask widens.
+public=$(maitred token --generate "$work/key")
+[ "$(printf %s "$public" | base64 -d | wc -c)" = 32 ]
+[ "$(stat -c %a "$work/key")" = 600 ]
+maitred token --key "$work/key" --store store-1 --zone guest --mac 02:00:00:00:00:01 \
+    --guest 00112233445566778899aabbccddeeff | grep -q .
+echo 'correct horse' | maitred password | grep -q '^.argon2id'
 echo "$binary runs"

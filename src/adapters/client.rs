@@ -79,7 +79,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(5);
 
     fn fixture(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/adapters/testdata/tls").join(name)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
     }
 
     /// Answers every connection 200 `ok` over TLS, as `localhost`.

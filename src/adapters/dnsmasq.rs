@@ -1,7 +1,8 @@
 //! What dnsmasq is to announce: the Captive Portal API's address (RFC 8910), in a file of its
-//! `conf-dir`. dnsmasq reads that when it starts and not on SIGHUP, so whoever wants a change to
-//! take effect restarts it; `maitred doctor` says when that is due. Router advertisements are
-//! dnsmasq's own and have no option 37: IPv6 guests are told by DHCPv6.
+//! `dhcp-optsdir`. dnsmasq takes a new file there at once; one that is gone it forgets on SIGHUP or
+//! at a restart. Not its `conf-dir`: whoever may write there can have dnsmasq run programs as root,
+//! and options alone can do nothing of the kind. Router advertisements are dnsmasq's own and have
+//! no option 37: IPv6 guests are told by DHCPv6.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,9 +13,9 @@ use crate::adapters::http::api::Api;
 use crate::config::Config;
 
 /// The file's name in the folder.
-pub const FILE: &str = "maitred.conf";
+pub const FILE: &str = "maitred";
 /// dnsmasq passes over names that start with a dot.
-const UNFINISHED: &str = ".maitred.conf.new";
+const UNFINISHED: &str = ".maitred.new";
 
 /// One announcement to the guests of some interfaces.
 #[derive(Clone, Debug)]
@@ -33,8 +34,8 @@ impl Announcement {
         let mut text = String::from("# Written and removed by maitred (portal.dnsmasq_dir).\n");
         for interface in interfaces {
             // dnsmasq tags a request with the name of the interface that it came in on.
-            let _ = writeln!(text, "dhcp-option-force=tag:{interface},114,{url}");
-            let _ = writeln!(text, "dhcp-option-force=tag:{interface},option6:103,{url}");
+            let _ = writeln!(text, "tag:{interface},114,{url}");
+            let _ = writeln!(text, "tag:{interface},option6:103,{url}");
         }
         Self { folder, text }
     }
@@ -87,22 +88,22 @@ mod tests {
         );
         announcement.keep(false).unwrap();
         announcement.keep(true).unwrap();
-        let text = fs::read_to_string(folder.path().join("maitred.conf")).unwrap();
+        let text = fs::read_to_string(folder.path().join("maitred")).unwrap();
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(
             lines,
             [
-                "dhcp-option-force=tag:br-guest,114,https://wifi.example:2053/api",
-                "dhcp-option-force=tag:br-guest,option6:103,https://wifi.example:2053/api",
-                "dhcp-option-force=tag:br-cafe,114,https://wifi.example:2053/api",
-                "dhcp-option-force=tag:br-cafe,option6:103,https://wifi.example:2053/api",
+                "tag:br-guest,114,https://wifi.example:2053/api",
+                "tag:br-guest,option6:103,https://wifi.example:2053/api",
+                "tag:br-cafe,114,https://wifi.example:2053/api",
+                "tag:br-cafe,option6:103,https://wifi.example:2053/api",
             ]
         );
         let written = fs::metadata(announcement.file()).unwrap().modified().unwrap();
         announcement.keep(true).unwrap();
         assert_eq!(fs::metadata(announcement.file()).unwrap().modified().unwrap(), written);
         // Somebody's edit is put right.
-        fs::write(announcement.file(), "dhcp-option-force=114,https://evil.example/").unwrap();
+        fs::write(announcement.file(), "114,https://evil.example/").unwrap();
         assert!(!announcement.stands());
         announcement.keep(true).unwrap();
         assert!(announcement.stands());

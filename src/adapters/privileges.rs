@@ -3,12 +3,12 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, chown, lchown};
 use std::path::Path;
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
-use nix::unistd::{User, chown, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{User, geteuid, setgid, setgroups, setuid};
 
 /// What the daemon does with the network: tables, packet sockets, ports below 1024.
 const KEPT: [Capability; 3] =
@@ -65,24 +65,30 @@ fn become_user(name: &str, folders: &[&Path]) -> Result<(), PrivilegeError> {
     let user = User::from_name(name).ok().flatten();
     let user = user.ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))?;
     for path in folders {
-        let given = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .and_then(|()| give(path, &user));
+        let given = make(path).and_then(|()| give(path, &user));
         given.map_err(|source| PrivilegeError::Folder { path: (*path).to_owned(), source })?;
     }
     prctl::set_keepcaps(true).map_err(kernel)?;
     setgroups(&[]).and_then(|()| setgid(user.gid)).and_then(|()| setuid(user.uid)).map_err(kernel)
 }
 
-/// The folder and the files right in it, which an earlier run may have made as root.
+/// A folder for one user. Parents that are missing stay root's, and anybody may pass through them.
+fn make(folder: &Path) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// The folder, and the files right in it, which an earlier run may have made as root. What links in
+/// it lead to is not ours to give.
 fn give(folder: &Path, user: &User) -> io::Result<()> {
-    chown(folder, Some(user.uid), Some(user.gid))?;
+    let (uid, gid) = (Some(user.uid.as_raw()), Some(user.gid.as_raw()));
+    chown(folder, uid, gid)?;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
-            chown(&entry.path(), Some(user.uid), Some(user.gid))?;
+            lchown(entry.path(), uid, gid)?;
         }
     }
     Ok(())

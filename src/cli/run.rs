@@ -29,7 +29,7 @@ use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
 use crate::adapters::{firewall, keys, privileges, sms};
 use crate::clock::{self, Clock};
-use crate::config::Config;
+use crate::config::{Config, Sms};
 use crate::domain::names::ZoneId;
 use crate::domain::{Domain, Secrets};
 use crate::gateway::{Gateway, Hands};
@@ -42,10 +42,11 @@ const STACK: usize = 512 << 10;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
-    privileges::give_up(
-        config.store.user.as_deref(),
-        &[&config.store.state_dir, &config.store.run_dir],
-    )?;
+    let mut folders = vec![config.store.state_dir.as_path(), &config.store.run_dir];
+    if let Some(Sms::Spool { dir }) = &config.sms {
+        folders.push(dir);
+    }
+    privileges::give_up(config.store.user.as_deref(), &folders)?;
     let lock = Lock::take(&config.store.run_dir)?;
     raise_descriptors();
     tokio::runtime::Builder::new_current_thread()

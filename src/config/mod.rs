@@ -71,8 +71,8 @@ pub struct Store {
     /// Folder of the control socket and the lock.
     #[serde(default = "defaults::run_dir")]
     pub run_dir: PathBuf,
-    /// User to become after the start; it need not own anything. Root, with three capabilities
-    /// left, if unset.
+    /// User to become after the start, who is given the folders of the database, the socket and the
+    /// spool. Root, with three capabilities left, if unset.
     pub user: Option<String>,
     /// When to believe the wall clock.
     #[serde(default)]

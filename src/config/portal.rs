@@ -32,8 +32,8 @@ pub struct Portal {
     pub tls_port: u16,
     /// Certificates that guests trust; the system's bundle if unset.
     pub roots: Option<PathBuf>,
-    /// Folder that dnsmasq reads (`conf-dir`): the API is announced by DHCP from there while the
-    /// certificate is good. dnsmasq reads it when it starts, not on SIGHUP.
+    /// Folder that dnsmasq reads options from (`dhcp-optsdir`): the API is announced by DHCP from
+    /// there while the certificate is good. `store.user` must be able to write in it.
     pub dnsmasq_dir: Option<PathBuf>,
     /// The store's own page, as the API names it to systems; `https://`.
     pub venue_url: Option<String>,

@@ -56,7 +56,7 @@ impl Authority {
                     at("chain.pem"),
                     at("key.pem"),
                     at("roots.pem"),
-                    lab.dnsmasq_dir().display()
+                    lab.options_dir().display()
                 ),
             )
             .with("[[zone]]", "name = \"guest\"\ninterface = \"br-guest\"\nquota = \"1MB\"")
@@ -156,9 +156,8 @@ fn dhcp_announces_the_api_while_the_certificate_is_good() {
     let mut lab = lab(1);
     let authority = Authority::new(&lab);
     let _gateway = lab.maitred(&authority.settings(&lab));
-    let file = lab.dnsmasq_dir().join("maitred.conf");
+    let file = lab.options_dir().join("maitred");
     assert!(file.exists());
-    lab.restart_dnsmasq();
     lab.guests[0].join(Dhcp::Udhcpc);
     let guest = &lab.guests[0];
     assert_eq!(offered(&lab, guest, Dhcp::Udhcpc), format!("{ORIGIN}/api"));
@@ -167,9 +166,12 @@ fn dhcp_announces_the_api_while_the_certificate_is_good() {
     authority.issue(2021);
     until(Duration::from_secs(8), "the announcement to go", || (!file.exists()).then_some(()));
     assert!(authority.ask(guest, &["-H", CAPPORT]).is_err(), "expired");
+    lab.reload_dnsmasq();
+    assert_eq!(offered(&lab, guest, Dhcp::Udhcpc), "");
     authority.issue(2099);
     until(Duration::from_secs(8), "the announcement to come back", || file.exists().then_some(()));
     assert_eq!(authority.state(guest)["captive"], true, "no restart was needed");
+    assert_eq!(offered(&lab, guest, Dhcp::Udhcpc), format!("{ORIGIN}/api"), "nor for dnsmasq");
     fs::write(authority.folder.join("roots.pem"), "").unwrap();
     authority.issue(2099);
     until(Duration::from_secs(8), "nobody to trust it", || (!file.exists()).then_some(()));

@@ -18,7 +18,7 @@ use super::run::{Background, Output, run, until};
 
 const MAITRED: &str = env!("CARGO_BIN_EXE_maitred");
 /// The staff password.
-pub(super) const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// The configuration file, by section. Starts as a small store's; tests replace sections.
 #[derive(Debug, Clone)]

@@ -31,7 +31,7 @@ mod run;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use gateway::{Gateway, Settings};
+pub use gateway::{Gateway, PASSWORD, Settings};
 pub use guest::{Dhcp, Guest, Staff};
 pub use host::echoes;
 pub use hq::{Hq, Mood};
@@ -92,10 +92,28 @@ impl Lab {
         self.folder.0.join("dnsmasq.d")
     }
 
+    /// A folder of DHCP options, read as they come and forgotten by [`Self::reload_dnsmasq`].
+    pub fn options_dir(&self) -> PathBuf {
+        self.folder.0.join("dnsmasq.options")
+    }
+
+    /// Tells dnsmasq to read anew what it can without a restart.
+    pub fn reload_dnsmasq(&self) {
+        self.dnsmasq.signal(nix::sys::signal::Signal::SIGHUP);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+
+    /// Ends dnsmasq, if it runs.
+    pub fn stop_dnsmasq(&mut self) {
+        if self.dnsmasq.ended().is_none() {
+            self.dnsmasq.signal(nix::sys::signal::Signal::SIGTERM);
+            self.dnsmasq.wait(std::time::Duration::from_secs(5));
+        }
+    }
+
     /// Starts dnsmasq anew.
     pub fn restart_dnsmasq(&mut self) {
-        self.dnsmasq.signal(nix::sys::signal::Signal::SIGTERM);
-        self.dnsmasq.wait(std::time::Duration::from_secs(5));
+        self.stop_dnsmasq();
         self.dnsmasq = serve_addresses(&self.router, &self.folder.0);
     }
 
@@ -184,6 +202,9 @@ fn serve_addresses(router: &Netns, folder: &Path) -> Background {
     let more = folder.join("dnsmasq.d");
     std::fs::create_dir_all(&more).unwrap();
     let more = format!("--conf-dir={},*.conf", more.display());
+    let options = folder.join("dnsmasq.options");
+    std::fs::create_dir_all(&options).unwrap();
+    let options = format!("--dhcp-optsdir={}", options.display());
     let args = [
         "dnsmasq",
         "--keep-in-foreground",
@@ -203,6 +224,7 @@ fn serve_addresses(router: &Netns, folder: &Path) -> Background {
         &leases,
         &server,
         &more,
+        &options,
     ];
     router.spawn(&args, &folder.join("dnsmasq.log"))
 }

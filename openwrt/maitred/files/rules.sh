@@ -1,11 +1,12 @@
 #!/bin/sh
-# fw4 refuses what guests send to the router itself. Lets through what maitred needs, in every zone
-# that refuses input and is no uplink: the portal and the intercept listener (they listen on guest
-# interfaces alone), DNS and DHCP. Run again after a guest zone was added; `remove` takes it back.
+# fw4 refuses what guests send to the router itself. Lets through what maitred needs, in the fw4
+# zones of maitred's interfaces: the portal and the intercept listener (at their usual ports), DNS
+# and DHCP. Run again after a zone was added; `remove` takes it back.
 
 # A named section, so that a second run changes nothing: rule ZONE WHAT PROTOCOLS PORTS [FAMILY]
 rule() {
-	local section="maitred_$1_$2" family=
+	local section family=
+	section="maitred_$(printf %s "$1" | tr -c 'A-Za-z0-9' _)_$2"
 	[ -z "$5" ] || family="set firewall.$section.family='$5'"
 	uci -q batch <<-END
 		set firewall.$section=rule
@@ -20,16 +21,25 @@ rule() {
 
 remove() {
 	local section
-	for section in $(uci -q show firewall | sed -n 's/^firewall\.\(maitred_[a-z0-9_]*\)=rule$/\1/p'); do
+	for section in $(uci -q show firewall | sed -n 's/^firewall\.\(maitred_[A-Za-z0-9_]*\)=rule$/\1/p'); do
 		uci delete "firewall.$section"
 	done
 }
 
+# The devices of the fw4 zone with this index.
+devices() {
+	local network
+	uci -q get "firewall.@zone[$1].device"
+	for network in $(uci -q get "firewall.@zone[$1].network"); do
+		uci -q get "network.$network.device"
+	done
+}
+
 add() {
-	local index=0 zone input
+	local index=0 zone interfaces
+	interfaces=$(sed -n "s/^ *interface *= *[\"']\([^\"']*\)[\"'].*/\1/p" /etc/maitred/maitred.toml)
 	while zone=$(uci -q get "firewall.@zone[$index].name"); do
-		input=$(uci -q get "firewall.@zone[$index].input")
-		if [ "$input" != ACCEPT ] && [ "$(uci -q get "firewall.@zone[$index].masq")" != 1 ]; then
+		if devices "$index" | tr ' ' '\n' | grep -qxF "$interfaces"; then
 			rule "$zone" portal tcp '2050 2051 2053'
 			rule "$zone" dns 'tcp udp' 53
 			rule "$zone" dhcp udp 67 ipv4

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::journal::{Entry, Group, Header};
 use super::outbox::{self, Outbox};
 use super::{StoreError, schema};
+use crate::clock;
 use crate::domain::names::{BootTime, ZoneId};
 
 /// The database, seen from its one writer.
@@ -23,7 +24,13 @@ pub(super) struct Book {
     /// Journals up to this generation are wholly in the database.
     pub(super) generation: u64,
     unsettled: bool,
+    /// When the access log was last looked through, in wall time.
+    purged: i64,
 }
+
+/// The law asks for six months of the access log, the guests for no more: in milliseconds.
+const ACCESS_LOG_KEPT: i64 = 184 * DAY;
+const DAY: i64 = 86_400_000;
 
 /// The boot that times are of.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +65,7 @@ impl Book {
             zones: Vec::new(),
             generation: u64::try_from(generation).unwrap_or(0),
             unsettled: false,
+            purged: 0,
         })
     }
 
@@ -96,11 +104,21 @@ impl Book {
     /// Makes all that was carried in durable, and marks journals up to `generation` as taken.
     pub(super) fn settle(&mut self, generation: u64) -> Result<(), StoreError> {
         self.begin()?;
+        self.purge_access_log()?;
         self.outbox.write(&self.connection)?;
         set_meta(&self.connection, "generation", int(generation))?;
         self.connection.execute_batch("COMMIT")?;
         self.generation = generation;
         self.unsettled = false;
+        Ok(())
+    }
+
+    /// Deletes what the access log has kept for its time, once a day.
+    fn purge_access_log(&mut self) -> Result<(), StoreError> {
+        let now = self.boot.wall(int(clock::boot().0));
+        let Some(now) = now.filter(|now| now - self.purged >= DAY) else { return Ok(()) };
+        self.run("DELETE FROM access_log WHERE at < ?1", [now - ACCESS_LOG_KEPT])?;
+        self.purged = now;
         Ok(())
     }
 

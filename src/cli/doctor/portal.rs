@@ -2,17 +2,13 @@
 
 use std::fs;
 use std::net::{IpAddr, ToSocketAddrs as _, UdpSocket};
-use std::time::Duration;
+use std::path::Path;
 
 use super::Finding;
 use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::tls::{self, Files, Good};
-use crate::clock::{Clock, Trust};
 use crate::config::Config;
 use crate::domain::names::Now;
-
-/// The kernel counts a process's start in these (`USER_HZ`, proc(5)).
-const TICKS_A_SECOND: u64 = 100;
 
 /// The portal's name leads to us.
 pub(super) fn name(config: &Config) -> Option<Finding> {
@@ -62,27 +58,20 @@ pub(super) fn certificate(config: &Config, now: Now) -> Option<Finding> {
 pub(super) fn announcement(config: &Config, now: Now) -> Option<Finding> {
     let announcement = Announcement::from_config(config)?;
     examined(config, now)?.ok()?;
-    let file = announcement.file();
-    let shown = file.display();
     if !announcement.stands() {
-        let evidence = format!("the API is not announced: {shown} is missing or says otherwise");
+        let file = announcement.file();
+        let evidence =
+            format!("the API is not announced: {} is missing or says otherwise", file.display());
         return Some(Finding::new(
             evidence,
             "start maitred, and let it write to portal.dnsmasq_dir",
         ));
     }
-    let Some(age) = dnsmasq_age(now) else {
-        let evidence = "the API is not announced: no dnsmasq runs here";
-        return Some(Finding::new(evidence, "start it (`/etc/init.d/dnsmasq start`)"));
-    };
-    let written = fs::metadata(&file).ok()?.modified().ok()?;
-    let written = written.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?;
-    let wall = Clock::new(Trust::Always).now().wall?;
-    let file_age = Duration::from_millis(u64::try_from(wall.0).ok()?).saturating_sub(written);
-    (file_age < age).then(|| {
+    let folder = config.portal.dnsmasq_dir.as_deref()?;
+    (!is_read_by_dnsmasq(folder)).then(|| {
         Finding::new(
-            format!("the API is not announced: {shown} is newer than the dnsmasq that runs"),
-            "restart dnsmasq (`/etc/init.d/dnsmasq restart`); it must read the folder (conf-dir)",
+            format!("the API is not announced: no dnsmasq here reads {}", folder.display()),
+            "give dnsmasq the line `dhcp-optsdir=` with portal.dnsmasq_dir, and start it",
         )
     })
 }
@@ -92,19 +81,35 @@ fn examined(config: &Config, now: Now) -> Option<Result<Good, tls::CertificateEr
     Some(files.load().and_then(|key| files.examine(&key.cert, now.wall)))
 }
 
-/// How long this network namespace's oldest dnsmasq has run.
-fn dnsmasq_age(now: Now) -> Option<Duration> {
-    let here = fs::read_link("/proc/self/ns/net").ok()?;
-    let started = fs::read_dir("/proc").ok()?.flatten().filter_map(|process| {
-        let path = process.path();
-        let name = fs::read_to_string(path.join("comm")).ok()?;
-        if name.trim() != "dnsmasq" || fs::read_link(path.join("ns/net")).ok()? != here {
-            return None;
+/// Whether a dnsmasq of this network namespace was told of the folder, on its command line or in
+/// the file that names.
+fn is_read_by_dnsmasq(folder: &Path) -> bool {
+    let (Ok(here), Ok(processes)) = (fs::read_link("/proc/self/ns/net"), fs::read_dir("/proc"))
+    else {
+        return false;
+    };
+    let option = format!("dhcp-optsdir={}", folder.display());
+    processes.flatten().map(|process| process.path()).any(|process| {
+        let is_dnsmasq = fs::read_to_string(process.join("comm"))
+            .is_ok_and(|name| name.trim() == "dnsmasq")
+            && fs::read_link(process.join("ns/net")).is_ok_and(|namespace| namespace == here);
+        is_dnsmasq && is_told(&process, &option)
+    })
+}
+
+fn is_told(process: &Path, option: &str) -> bool {
+    let line = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+    let mut words = line.split('\0');
+    let mut file = None;
+    while let Some(word) = words.next() {
+        if word.strip_prefix("--") == Some(option) {
+            return true;
         }
-        // proc(5): the 22nd field; the second is a name in brackets that may hold anything.
-        let stat = fs::read_to_string(path.join("stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse::<u64>().ok()
-    });
-    let started = Duration::from_millis(started.min()? * 1000 / TICKS_A_SECOND);
-    Some(Duration::from_millis(now.boot.0).saturating_sub(started))
+        file = match word {
+            "-C" => words.next(),
+            word => word.strip_prefix("--conf-file=").or(word.strip_prefix("-C")).or(file),
+        };
+    }
+    let text = fs::read_to_string(file.unwrap_or("/etc/dnsmasq.conf")).unwrap_or_default();
+    text.lines().any(|line| line.trim() == option)
 }

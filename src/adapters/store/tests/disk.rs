@@ -170,7 +170,7 @@ fn a_newer_database_is_refused_and_left_alone() {
 fn a_database_of_version_1_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let plan = Plan::new(folder.path());
-    let fixture = include_str!("../../testdata/store-v1.sql");
+    let fixture = include_str!("../../../../tests/data/store-v1.sql");
     Connection::open(&plan.path).unwrap().execute_batch(fixture).unwrap();
     let bench = plan.open();
     let snapshot = &bench.snapshot;

@@ -331,3 +331,27 @@ fn hq_gets_no_mac_and_a_used_token_stays_used() {
     assert!(!gist(&bench.snapshot).contains("0303"));
     bench.close();
 }
+
+#[test]
+fn the_access_log_is_kept_for_its_time_and_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = Plan::new(folder.path());
+    let day = 86_400_000;
+    let left_after = |plan: &mut Plan, boot, days: i64| -> i64 {
+        plan.boot = boot;
+        let bench = plan.open();
+        bench.store.clock_trusted(days * day).unwrap();
+        bench.put([opened(bench.snapshot.next_visit, 1, None, 1000)]);
+        bench.store.publish().unwrap();
+        bench.close();
+        value(&plan.path, "SELECT count(*) FROM access_log")
+    };
+    let bench = plan.open();
+    bench.store.clock_trusted(day).unwrap();
+    bench.put([started(1, 1, 1000), ended(1, 2000)]);
+    bench.close();
+    assert_eq!(left_after(&mut plan, "boot-2", 184), 2);
+    assert_eq!(left_after(&mut plan, "boot-3", 188), 0);
+    let sessions: i64 = value(&plan.path, "SELECT count(*) FROM session");
+    assert_eq!(sessions, 1, "only the log has a term");
+}
