@@ -196,6 +196,7 @@ pub fn portal(bytes: &[u8]) {
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
             terms_version: "1".into(),
+            api: None,
             texts: Arc::clone(&TEXTS),
         };
         let [address, local] = ["192.0.2.77", "192.0.2.1"].map(|a| a.parse::<IpAddr>().unwrap());

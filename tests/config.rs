@@ -108,6 +108,7 @@ fn the_domain_gets_what_the_file_says() {
     assert_eq!(policy.visit.merge_gap, Duration::from_secs(900));
     assert_eq!((policy.trusted_macs.len(), policy.blocked_macs.len()), (2, 1));
     assert_eq!(policy.remember_for, Duration::from_secs(30 * 86_400));
+    assert!(policy.return_by_tap);
 }
 
 #[test]

@@ -94,10 +94,11 @@ fn serve(listeners: ZoneListeners, heard: &mpsc::Sender<Client>) {
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
             terms_version: "1".into(),
+            api: None,
             texts: Arc::new(Catalogues::load().unwrap()),
         };
         let (_running, stop) = watch::channel(false);
-        tokio::spawn(run_portal(listeners, portal, inbox, Arc::default(), stop));
+        tokio::spawn(run_portal(listeners, None, portal, inbox, Arc::default(), stop));
         while let Some(envelope) = outlet.recv().await {
             let (Event::Portal { client, .. }, Some((_, reply))) = (envelope.event, envelope.reply)
             else {

@@ -4,6 +4,7 @@ pub mod capture;
 pub mod client;
 pub mod control;
 pub mod dns;
+pub mod dnsmasq;
 pub mod firewall;
 pub mod http;
 pub mod inbox;

@@ -4,6 +4,7 @@
 
 mod check;
 mod clients;
+mod doctor;
 mod grant;
 mod limit;
 mod limits;
@@ -54,6 +55,8 @@ enum Verb {
     Run,
     /// Say what is wrong with a configuration, and on which line.
     Check(check::Arguments),
+    /// Say why a phone gets no page, and what to do about it.
+    Doctor(Output),
     /// Show the state of the house.
     Status(Output),
     /// Show every device known.
@@ -114,6 +117,7 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
             run::run(config, &loaded)
         }
         Verb::Check(check) => check::check(config, check),
+        Verb::Doctor(output) => doctor::doctor(config, &output),
         Verb::Status(output) => status::status(config, &output),
         Verb::Clients(output) => clients::clients(config, &output),
         Verb::Grant(grant) => grant::grant(config, grant),

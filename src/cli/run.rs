@@ -22,8 +22,10 @@ use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
+use crate::adapters::dnsmasq::Announcement;
+use crate::adapters::http::api::Api;
 use crate::adapters::http::catalogue::Catalogues;
-use crate::adapters::http::{self, PortalAddress, intercept, portal, staff};
+use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
@@ -158,6 +160,7 @@ fn open_pages(
         address: address.clone(),
         country: config.code.countries.first().cloned().unwrap_or_default(),
         terms_version: config.portal.terms_version.clone(),
+        api: None,
         texts: Arc::clone(texts),
     };
     let mut pages = JoinSet::new();
@@ -168,8 +171,10 @@ fn open_pages(
         Arc::clone(&counters.intercept),
         closed.clone(),
     )));
+    open_secure(config, clock, inbox, &site, counters, closed, &mut pages)?;
     pages.spawn(served(portal::run_portal(
         asked,
+        None,
         site,
         inbox.clone(),
         Arc::clone(&counters.portal),
@@ -190,6 +195,36 @@ fn open_pages(
         pages.spawn(served(staff::run_staff(listener, page, counts, closed)));
     }
     Ok(pages)
+}
+
+/// The pages over TLS, and the Captive Portal API, where there is a certificate. A bad one keeps
+/// nobody from the pages over HTTP.
+fn open_secure(
+    config: &Config,
+    clock: Clock,
+    inbox: &Inbox,
+    site: &portal::Portal,
+    counters: &Counters,
+    closed: &watch::Receiver<bool>,
+    pages: &mut Pages,
+) -> anyhow::Result<()> {
+    let Some(files) = tls::Files::from_config(&config.portal) else { return Ok(()) };
+    let asked = http::bind_zones(&config.zone, config.portal.tls_port)?;
+    let keeper = tls::Keeper::new(files, Announcement::from_config(config), clock.now());
+    let acceptor = keeper.acceptor().context("setting up TLS")?;
+    let site = portal::Portal { api: Api::from_config(&config.portal), ..site.clone() };
+    let (inbox, counts) = (inbox.clone(), Arc::clone(&counters.portal));
+    let pages_closed = closed.clone();
+    pages.spawn(served(portal::run_portal(
+        asked,
+        Some(acceptor),
+        site,
+        inbox,
+        counts,
+        pages_closed,
+    )));
+    pages.spawn(keeper.run(clock, closed.clone()));
+    Ok(())
 }
 
 async fn served(page: impl Future<Output = Result<(), http::HttpError>>) {

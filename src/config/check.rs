@@ -10,7 +10,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::PasswordHash;
 use jiff::tz::TimeZone;
 
-use super::{Config, Length, Secret, Store, Zone};
+use super::{Config, Length, Portal, Secret, Store, Zone};
 use crate::domain::names::Mark;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -111,11 +111,38 @@ fn portal(config: &Config, found: &mut Found) {
         "portal.name",
         "must be a host name, such as \"wifi.example.com\"",
     );
+    secure_portal(portal, found);
     found.unless(
         name(&portal.terms_version, 32, "-_."),
         "portal.terms_version",
         "must be 1 to 32 letters, digits, '-', '_' or '.'",
     );
+}
+
+fn secure_portal(portal: &Portal, found: &mut Found) {
+    let port = portal.tls_port;
+    let own = port != portal.port && port != portal.intercept_port;
+    let good = portal.certificate.is_none() || own && !RESERVED_PORTS.contains(&port);
+    found.unless(good, "portal.tls_port", "must be a port of its own, not 0 or one of DNS or DHCP");
+    let paired = portal.certificate.is_some() == portal.key.is_some();
+    found.unless(paired, "portal", "must have both certificate and key, or neither");
+    let named = portal.certificate.is_none() || portal.name.is_some();
+    found.unless(named, "portal.certificate", "needs portal.name, the name that it is for");
+    let secure = portal.dnsmasq_dir.is_none() || portal.certificate.is_some();
+    found.unless(secure, "portal.dnsmasq_dir", "needs portal.certificate: the API is TLS only");
+    for (path, file) in [
+        ("portal.certificate", &portal.certificate),
+        ("portal.key", &portal.key),
+        ("portal.roots", &portal.roots),
+        ("portal.dnsmasq_dir", &portal.dnsmasq_dir),
+    ] {
+        if let Some(file) = file {
+            absolute(file, path, found);
+        }
+    }
+    let venue = portal.venue_url.as_deref();
+    let good = venue.is_none_or(|url| url.starts_with("https://") && web_address(url));
+    found.unless(good, "portal.venue_url", "must be an absolute https:// address");
 }
 
 fn zones(config: &Config, found: &mut Found) {
@@ -215,7 +242,9 @@ fn visit(config: &Config, found: &mut Found) {
 fn staff(config: &Config, found: &mut Found) {
     let Some(staff) = &config.staff else { return };
     let (address, port) = (staff.listen.ip(), staff.listen.port());
-    let own = port != 0 && port != config.portal.port && port != config.portal.intercept_port;
+    let portal = &config.portal;
+    let secure = portal.certificate.as_ref().map(|_| portal.tls_port);
+    let own = ![0, portal.port, portal.intercept_port].contains(&port) && secure != Some(port);
     found.unless(own, "staff.listen", "must have a port of its own, not 0 or one of [portal]");
     let broadcast = address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
     found.unless(

@@ -4,6 +4,7 @@
 mod check;
 mod load;
 mod policy;
+mod portal;
 mod reload;
 mod sms;
 mod units;
@@ -11,7 +12,6 @@ mod units;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -19,6 +19,7 @@ use crate::clock::Trust;
 use crate::domain::names::Mac;
 
 pub use load::{ConfigError, Problem};
+pub use portal::{Portal, Return};
 pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
 
@@ -83,22 +84,6 @@ pub struct Store {
     /// A power cut loses at most this much of what no guest was shown.
     #[serde(default = "defaults::commit_every")]
     pub commit_every: Length,
-}
-
-/// `[portal]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Portal {
-    /// TCP port of the pages, on every zone's interface; neither 0 nor one of DNS or DHCP.
-    pub port: u16,
-    /// TCP port that intercepted requests are redirected to; not `port`.
-    pub intercept_port: u16,
-    /// The portal's own name, if the network's DNS answers it with our address.
-    pub name: Option<String>,
-    /// Version of the terms that guests agree to.
-    pub terms_version: String,
-    /// A device whose guest verified within this time needs no code.
-    pub remember_for: Length,
 }
 
 /// `[[zone]]`, in openNDS's words.
@@ -264,18 +249,6 @@ pub struct Lists {
     pub blocked_macs: BTreeSet<Mac>,
     /// Online as soon as they are seen, with their zone's limits, and counted as visitors.
     pub preemptive_macs: BTreeSet<Mac>,
-}
-
-impl Default for Portal {
-    fn default() -> Self {
-        Self {
-            port: 2050,
-            intercept_port: 2051,
-            name: None,
-            terms_version: "1".into(),
-            remember_for: Length(Duration::ZERO),
-        }
-    }
 }
 
 impl Default for Code {

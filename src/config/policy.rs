@@ -1,6 +1,6 @@
 //! Configuration → the domain's [`Policy`].
 
-use super::{Config, Zone};
+use super::{Config, Return, Zone};
 use crate::domain::policy::{CodePolicy, Limits, Policy, VisitPolicy, ZonePolicy};
 
 impl Config {
@@ -31,6 +31,7 @@ impl Config {
             blocked_macs: self.lists.blocked_macs.clone(),
             preemptive_macs: self.lists.preemptive_macs.clone(),
             remember_for: self.portal.remember_for.0,
+            return_by_tap: self.portal.r#return == Return::Tap,
         }
     }
 }

@@ -155,6 +155,24 @@ pub struct Network {
     pub prefix: u8,
 }
 
+impl Network {
+    /// Whether an address lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let prefix = u32::from(self.prefix);
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let apart = own.to_bits() ^ other.to_bits();
+                apart.leading_zeros() >= prefix
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let apart = own.to_bits() ^ other.to_bits();
+                apart.leading_zeros() >= prefix
+            }
+            _ => false,
+        }
+    }
+}
+
 impl FromStr for Network {
     type Err = ();
 

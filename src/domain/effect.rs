@@ -311,6 +311,8 @@ pub enum View {
         /// What was wrong with the last try.
         refusal: Option<Refusal>,
     },
+    /// Known from an earlier verification: one tap, and online.
+    Return,
     /// Ask for the code.
     Code {
         /// Where it went, masked.

@@ -122,6 +122,8 @@ pub struct Client {
 pub enum Ask {
     /// The page of the step this device is at.
     Show,
+    /// Whether this device is online, changing nothing: `View::Online`, or any other.
+    Look,
     /// Send a code to this number.
     RequestCode {
         /// Where to.
@@ -131,6 +133,8 @@ pub enum Ask {
         /// What the guest agreed to.
         consent: Consent,
     },
+    /// Get back online without a code, as a guest whom we remember.
+    Return,
     /// Go back to the number.
     ChangeNumber,
     /// Check a code.

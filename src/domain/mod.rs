@@ -11,6 +11,7 @@ pub mod names;
 pub mod policy;
 mod portal;
 mod presence;
+pub mod probe;
 mod queue;
 mod reload;
 pub mod report;

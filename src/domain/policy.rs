@@ -29,6 +29,8 @@ pub struct Policy {
     pub preemptive_macs: BTreeSet<Mac>,
     /// A device whose guest verified within this time gets back online without a code; zero: never.
     pub remember_for: Duration,
+    /// Such a device is asked for one tap first.
+    pub return_by_tap: bool,
 }
 
 /// One guest network's rules, in openNDS's words.

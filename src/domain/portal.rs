@@ -46,6 +46,12 @@ impl Domain {
         }
         match ask {
             Ask::Show => self.show(key, request, now, effects),
+            Ask::Return => match self.guests.recent(key.mac, self.policy.remember_for, now) {
+                Some(guest) => {
+                    self.enter(key, Ok(guest), Method::Remembered, request, now, effects)
+                }
+                None => Some(self.step(key, None, now)),
+            },
             Ask::ChangeNumber => {
                 device.code = None;
                 device.ended = None;
@@ -63,7 +69,7 @@ impl Domain {
                 let proof = self.follow(key, &token, now, effects);
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
-            Ask::Logout => Some(self.step(key, None, now)),
+            Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
         }
     }
 
@@ -86,10 +92,17 @@ impl Domain {
             }
             return Some(View::Ended { reason: EndReason::Logout });
         }
-        if session.online() { Some(online_view(session, now.boot)) } else { self.wait(id, request) }
+        if session.online() {
+            return Some(online_view(session, now.boot));
+        }
+        if matches!(ask, Ask::Look) {
+            Some(self.step(key, None, now))
+        } else {
+            self.wait(id, request)
+        }
     }
 
-    /// The page of a device without a session; one that is remembered needs none.
+    /// The page of a device without a session; one that is remembered needs none, or one tap.
     fn show(
         &mut self,
         key: Key,
@@ -102,6 +115,7 @@ impl Domain {
             return Some(View::Ended { reason });
         }
         match self.guests.recent(key.mac, self.policy.remember_for, now) {
+            Some(_) if self.policy.return_by_tap => Some(View::Return),
             Some(guest) => self.enter(key, Ok(guest), Method::Remembered, request, now, effects),
             None => Some(self.step(key, None, now)),
         }

@@ -68,6 +68,7 @@ pub(crate) fn policy() -> Policy {
         blocked_macs: BTreeSet::new(),
         preemptive_macs: BTreeSet::new(),
         remember_for: Duration::ZERO,
+        return_by_tap: false,
     }
 }
 

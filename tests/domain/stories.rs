@@ -408,6 +408,25 @@ fn one_who_is_remembered_needs_no_code() {
 }
 
 #[test]
+fn one_who_is_remembered_may_be_asked_for_a_tap() {
+    let mut rules = policy();
+    rules.remember_for = Duration::from_hours(24);
+    rules.return_by_tap = true;
+    let mut house = House::new(rules);
+    // A tap without a page before it opens nothing to a stranger.
+    assert_eq!(house.page(mac(1), Ask::Return), View::Phone { refusal: None });
+    house.log_in(mac(1), 1);
+    house.pass(seconds(4 * 3600));
+    assert!(matches!(house.page(mac(1), Ask::Show), View::Ended { .. }));
+    assert_eq!(house.page(mac(1), Ask::Show), View::Return);
+    assert_eq!(house.page(mac(1), Ask::Look), View::Phone { refusal: None });
+    assert!(matches!(house.page(mac(1), Ask::Return), View::Online { .. }));
+    house.pass(Duration::from_hours(24));
+    house.page(mac(1), Ask::Show);
+    assert_eq!(house.page(mac(1), Ask::Return), View::Phone { refusal: None }, "too long ago");
+}
+
+#[test]
 fn staff_open_and_prolong() {
     let mut house = House::new(policy());
     let grant = |length| Command::Grant {

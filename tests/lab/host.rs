@@ -100,7 +100,8 @@ impl Host {
         })
     }
 
-    fn curl(&self, url: &str, args: &[&str]) -> Result<Reply, String> {
+    /// Asks with curl's own arguments; follows nothing. `Err` says why there was no answer.
+    pub fn curl(&self, url: &str, args: &[&str]) -> Result<Reply, String> {
         let jar = self.jar.to_str().unwrap();
         let common = ["curl", "-sS", "-i", "-g", "--max-time", "5", "-b", jar, "-c", jar];
         let output = self.netns.exec(&[&common, args, &[url]].concat());

@@ -5,9 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use maitred::domain::probe::{CHECKS, Online};
 
 use super::netns::Netns;
 use super::run::Background;
@@ -25,6 +27,7 @@ pub struct Internet {
     /// Its namespace.
     pub netns: Netns,
     received: Arc<AtomicUsize>,
+    captive: Arc<AtomicBool>,
     name_server: Background,
 }
 
@@ -56,16 +59,24 @@ impl Internet {
             &folder.join("internet-dns.log"),
         );
         let received = Arc::new(AtomicUsize::new(0));
+        let captive = Arc::new(AtomicBool::new(false));
         netns.within(|| {
             for address in [WEB_V4, WEB_V6] {
-                serve_tcp(&TcpListener::bind((address, 80)).unwrap(), web);
-                serve_tcp(&TcpListener::bind((address, Self::ECHO)).unwrap(), echo);
+                let captive = Arc::clone(&captive);
+                let web = move |stream: &TcpStream| web(stream, &captive);
+                serve_tcp(TcpListener::bind((address, 80)).unwrap(), web);
+                serve_tcp(TcpListener::bind((address, Self::ECHO)).unwrap(), echo);
                 serve_udp(UdpSocket::bind((address, Self::ECHO)).unwrap(), &received);
                 serve_udp(UdpSocket::bind((address, Self::SINK)).unwrap(), &received);
                 serve_udp(UdpSocket::bind((address, Self::STREAM)).unwrap(), &received);
             }
         });
-        Self { netns, received, name_server }
+        Self { netns, received, captive, name_server }
+    }
+
+    /// Puts a portal of the provider's before the web.
+    pub fn be_captive(&self) {
+        self.captive.store(true, Ordering::Relaxed);
     }
 
     /// Datagrams that have arrived, on all ports.
@@ -99,34 +110,58 @@ fn wire(netns: &Netns, router: &Netns) {
          route add default via 2001:db8:100::1");
 }
 
-fn serve_tcp(listener: &TcpListener, serve: fn(&TcpStream)) {
-    let listener = listener.try_clone().unwrap();
+fn serve_tcp(listener: TcpListener, serve: impl Fn(&TcpStream) + Clone + Send + 'static) {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            let serve = serve.clone();
             thread::spawn(move || serve(&stream));
         }
     });
 }
 
-fn web(stream: &TcpStream) {
+fn web(mut stream: &TcpStream, captive: &AtomicBool) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut lines = BufReader::new(stream).lines();
     let Some(Ok(request)) = lines.next() else { return };
     let host = lines
         .map_while(Result::ok)
         .take_while(|line| !line.is_empty())
-        .find_map(|line| line.strip_prefix("Host: ").map(str::to_owned))
+        .find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("host").then(|| value.to_owned())
+        })
         .unwrap_or_default();
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><title>Internet</title><link rel=\"icon\" href=\"data:,\">\
-         <p>This is the internet: {host}: {request}</p></html>\n"
-    );
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let _ = (&*stream).write_all((head + &body).as_bytes());
+    if captive.load(Ordering::Relaxed) {
+        let _ = stream.write_all(PROVIDERS_PORTAL);
+        return;
+    }
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let check = CHECKS.iter().find(|check| check.host == host && check.path == path);
+    let (status, body) = match check.map(|check| check.online) {
+        Some(Online::NoContent) => ("204 No Content", String::new()),
+        Some(Online::Body(body)) => ("200 OK", body.to_owned()),
+        Some(Online::Holds(mark)) => ("200 OK", format!("<html><!-- {mark} --></html>")),
+        None => (
+            "200 OK",
+            format!(
+                "<!doctype html><html lang=\"en\"><title>Internet</title>\
+                 <link rel=\"icon\" href=\"data:,\">\
+                 <p>This is the internet: {host}: {request}</p></html>\n"
+            ),
+        ),
+    };
+    // RFC 9110, 8.6: a 204 has no length.
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Type: text/html\r\nContent-Length: {length}\r\n"),
+    };
+    let head = format!("HTTP/1.1 {status}\r\n{length}Connection: close\r\n\r\n");
+    let _ = stream.write_all((head + &body).as_bytes());
 }
+
+const PROVIDERS_PORTAL: &[u8] =
+    b"HTTP/1.1 302 Found\r\nLocation: http://login.provider.example/\r\n\
+    Content-Length: 0\r\nConnection: close\r\n\r\n";
 
 fn echo(mut stream: &TcpStream) {
     let mut bytes = [0; 2048];

@@ -132,6 +132,36 @@ impl Lab {
         self.router.exec(&["conntrack", "-C"]).ok().trim().parse().unwrap()
     }
 
+    /// A folder whose files dnsmasq reads when it starts.
+    pub fn dnsmasq_dir(&self) -> PathBuf {
+        self.folder.0.join("dnsmasq.d")
+    }
+
+    /// A folder of DHCP options, read as they come and forgotten by [`Self::reload_dnsmasq`].
+    pub fn options_dir(&self) -> PathBuf {
+        self.folder.0.join("dnsmasq.options")
+    }
+
+    /// Tells dnsmasq to read anew what it can without a restart.
+    pub fn reload_dnsmasq(&self) {
+        self.dnsmasq.signal(nix::sys::signal::Signal::SIGHUP);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+
+    /// Ends dnsmasq, if it runs.
+    pub fn stop_dnsmasq(&mut self) {
+        if self.dnsmasq.ended().is_none() {
+            self.dnsmasq.signal(nix::sys::signal::Signal::SIGTERM);
+            self.dnsmasq.wait(std::time::Duration::from_secs(5));
+        }
+    }
+
+    /// Starts dnsmasq anew.
+    pub fn restart_dnsmasq(&mut self) {
+        self.stop_dnsmasq();
+        self.dnsmasq = serve_addresses(&self.router, &self.folder.0);
+    }
+
     /// Starts the daemon in the router and waits until it answers.
     pub fn maitred(&self, settings: &Settings) -> Gateway {
         Gateway::start(&self.router, &self.folder.0, settings)
@@ -243,6 +273,12 @@ fn wire_router(router: &Netns, folder: &Path) {
 fn serve_addresses(router: &Netns, folder: &Path) -> Background {
     let leases = format!("--dhcp-leasefile={}", folder.join("leases").display());
     let server = format!("--server={}", internet::DNS_V4);
+    let more = folder.join("dnsmasq.d");
+    std::fs::create_dir_all(&more).unwrap();
+    let more = format!("--conf-dir={},*.conf", more.display());
+    let options = folder.join("dnsmasq.options");
+    std::fs::create_dir_all(&options).unwrap();
+    let options = format!("--dhcp-optsdir={}", options.display());
     let args = [
         "dnsmasq",
         "--keep-in-foreground",
@@ -264,6 +300,8 @@ fn serve_addresses(router: &Netns, folder: &Path) -> Background {
         "--enable-ra",
         &leases,
         &server,
+        &more,
+        &options,
     ];
     router.spawn(&args, &folder.join("dnsmasq.log"))
 }
@@ -281,7 +319,7 @@ table inet fw4 {
     }
     chain input_guest {
         udp dport { 53, 67, 547 } accept
-        tcp dport { 53, 2050, 2051 } accept
+        tcp dport { 53, 2050, 2051, 2053 } accept
         reject with tcp reset
     }
     chain forward {

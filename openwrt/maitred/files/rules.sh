@@ -44,7 +44,7 @@ add() {
 	wanted=$(interfaces)
 	while zone=$(uci -q get "firewall.@zone[$index].name"); do
 		if devices "$index" | tr ' ' '\n' | grep -qxF "$wanted"; then
-			rule "$zone" portal tcp '2050 2051'
+			rule "$zone" portal tcp '2050 2051 2053'
 			rule "$zone" dns 'tcp udp' 53
 			rule "$zone" dhcp udp 67 ipv4
 			rule "$zone" dhcpv6 udp 547 ipv6

@@ -116,6 +116,11 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     Ok((Handle { orders, worker }, found))
 }
 
+/// Whether a table of ours is there, whoever holds it; changes nothing.
+pub fn is_standing() -> Result<bool, FirewallError> {
+    Ok(Netfilter::open()?.table(ruleset::TABLE)?.is_some())
+}
+
 impl Handle {
     /// Queues an effect; its outcome comes back as an event. Gives it back if the queue is full.
     #[allow(clippy::result_large_err, reason = "the effect comes back, to be owed or undone")]
@@ -157,6 +162,7 @@ impl Plan {
             intercept_port: config.portal.intercept_port,
             flows: (config.firewall.flows_per_device, config.firewall.flows_per_stranger),
             allow_flow_offload: config.firewall.allow_flow_offload,
+            tls_port: config.portal.certificate.as_ref().map(|_| config.portal.tls_port),
             flags: 0,
         }
     }

@@ -90,6 +90,8 @@ pub struct Plan {
     pub flows: (u32, u32),
     /// Whether others' flow tables, past which limits do not reach, are put up with.
     pub allow_flow_offload: bool,
+    /// TCP port of the pages over TLS, if they are served so.
+    pub tls_port: Option<u16>,
     /// Table flags: who owns it and whether it outlives us.
     pub flags: u32,
 }
@@ -259,7 +261,9 @@ impl Plan {
             rule(chain, [l4(IGMP)], accept()),
         ];
         let udp = DHCP_PORTS.into_iter().chain([DNS_PORT]).map(|port| (UDP, port));
-        let tcp = [DNS_PORT, self.portal_port, self.intercept_port].map(|port| (TCP, port));
+        let tcp =
+            [DNS_PORT, self.portal_port, self.intercept_port].into_iter().chain(self.tls_port);
+        let tcp = tcp.map(|port| (TCP, port));
         rules.extend(
             udp.chain(tcp).map(|(l4proto, port)| {
                 rule(chain, [l4(l4proto), destination_port(port)], accept())

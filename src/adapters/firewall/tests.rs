@@ -28,6 +28,7 @@ fn plan() -> Plan {
         intercept_port: 2051,
         flows: (1000, 200),
         allow_flow_offload: false,
+        tls_port: None,
         flags: 0,
     }
 }

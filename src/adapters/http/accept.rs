@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::listen::Listener;
 use super::{HttpError, syn};
@@ -37,6 +38,8 @@ pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// The address of ours that they reached.
     pub(super) local: IpAddr,
+    /// They came over TLS.
+    pub(super) secure: bool,
     /// The zone of the listener and the MAC of the SYN; `None` on the staff's listener and where
     /// the kernel kept no SYN.
     pub(super) device: Option<(ZoneId, Mac)>,
@@ -69,9 +72,11 @@ pub struct Counts {
     pub late: AtomicU32,
 }
 
-/// Serves every listener until `stop` turns true and what is in flight is answered.
+/// Serves every listener until `stop` turns true and what is in flight is answered; over TLS if
+/// there is an acceptor.
 pub(super) async fn serve<S, F, B>(
     listeners: Vec<Listener>,
+    tls: Option<TlsAcceptor>,
     limits: Limits,
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
@@ -85,6 +90,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let door = Arc::new(Door {
+        tls,
         limits,
         counts,
         room: Arc::new(Semaphore::new(limits.connections)),
@@ -103,6 +109,7 @@ where
 }
 
 struct Door {
+    tls: Option<TlsAcceptor>,
     limits: Limits,
     counts: Arc<Counts>,
     room: Arc<Semaphore>,
@@ -182,7 +189,7 @@ async fn accept<S, F, B>(
             _ = &mut stopping => return,
         };
         let identified =
-            accepted.and_then(|(stream, from)| Ok((identify(&stream, from, zone)?, stream)));
+            accepted.and_then(|(stream, from)| Ok((identify(&stream, from, zone, &door)?, stream)));
         match identified {
             Ok((peer, stream)) => match door.enter(&peer) {
                 Some(place) => {
@@ -201,8 +208,14 @@ async fn accept<S, F, B>(
     }
 }
 
-fn identify(stream: &TcpStream, from: SocketAddr, zone: Option<ZoneId>) -> io::Result<Peer> {
+fn identify(
+    stream: &TcpStream,
+    from: SocketAddr,
+    zone: Option<ZoneId>,
+    door: &Door,
+) -> io::Result<Peer> {
     Ok(Peer {
+        secure: door.tls.is_some(),
         address: from.ip().to_canonical(),
         local: stream.local_addr()?.ip().to_canonical(),
         device: zone.and_then(|zone| Some((zone, syn::station(stream)?))),
@@ -217,10 +230,20 @@ fn gone(error: &io::Error) -> bool {
 async fn answer<S, B>(stream: TcpStream, place: Place, stop: watch::Receiver<bool>, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
+    S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    converse(stream, place.door.limits, &place.door.counts, stop, service).await;
+    let Door { tls, limits, counts, .. } = &*place.door;
+    let Some(acceptor) = tls else {
+        return converse(stream, *limits, counts, stop, service).await;
+    };
+    match tokio::time::timeout(limits.head, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, *limits, counts, stop, service).await,
+        // A client that does not trust us, or no TLS at all.
+        Ok(Err(_)) => count(&counts.malformed),
+        Err(_) => count(&counts.late),
+    }
 }
 
 /// One connection, from its first byte to its last.

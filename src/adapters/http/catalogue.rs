@@ -60,6 +60,7 @@ pub(super) struct Catalogue {
     pub(super) tag: String,
     pub(super) common: Common,
     pub(super) phone: PhoneTexts,
+    pub(super) return_page: ReturnTexts,
     pub(super) code: CodeTexts,
     pub(super) online: OnlineTexts,
     pub(super) ended: EndedTexts,
@@ -84,6 +85,7 @@ pub(super) struct Document {
 
 texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online, back }
 texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit }
+texts! { ReturnTexts: title, text, submit }
 texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change }
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, logout }
 texts! { EndedTexts:

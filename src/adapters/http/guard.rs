@@ -25,14 +25,15 @@ pub(super) const FORM: usize = 4096;
 /// Whether a request that changes something was sent by a page of ours. Browsers that say where a
 /// form comes from (`Sec-Fetch-Site`, `Origin`) must say that it comes from here; others are
 /// believed. `null` is some sandboxed or foreign page's.
-pub(super) fn sent_from_here(method: &Method, headers: &HeaderMap) -> bool {
+pub(super) fn sent_from_here(method: &Method, headers: &HeaderMap, secure: bool) -> bool {
     if matches!(*method, Method::GET | Method::HEAD) {
         return true;
     }
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or(""));
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let scheme = if secure { "https://" } else { "http://" };
     let origin_is_ours = text(ORIGIN.as_str())
-        .is_none_or(|origin| origin.strip_prefix("http://").is_some_and(|from| from == host));
+        .is_none_or(|origin| origin.strip_prefix(scheme).is_some_and(|from| from == host));
     let site_is_ours =
         text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
     origin_is_ours && site_is_ours
@@ -112,7 +113,7 @@ mod tests {
             for (name, value) in pairs {
                 headers.insert(*name, value.parse().unwrap());
             }
-            sent_from_here(&Method::POST, &headers)
+            sent_from_here(&Method::POST, &headers, false)
         };
         let host = ("host", "192.0.2.1:2050");
         assert!(sent(&[host]));

@@ -45,7 +45,7 @@ pub async fn run_intercept(
 ) -> Result<(), HttpError> {
     let intercept =
         Arc::new(Intercept { portal, inbox, redirects: Mutex::default(), seen: Mutex::default() });
-    serve(listeners.0, LIMITS, counts, stop, move |peer| {
+    serve(listeners.0, None, LIMITS, counts, stop, move |peer| {
         let intercept = Arc::clone(&intercept);
         service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(intercept.answer(&peer))))
     })

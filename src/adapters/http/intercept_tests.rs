@@ -184,6 +184,7 @@ async fn a_device_is_evidence_once_in_a_while() {
     };
     let mac = Mac([2, 0, 0, 0, 0, 7]);
     let peer = Peer {
+        secure: false,
         address: "2001:db8::7".parse().unwrap(),
         local: "2001:db8::1".parse().unwrap(),
         device: Some((ZoneId(3), mac)),

@@ -2,6 +2,7 @@
 //! for staff. Who asks is known from the connection's own SYN, never from what a request says.
 
 mod accept;
+pub mod api;
 pub mod catalogue;
 mod guard;
 pub mod intercept;
@@ -11,6 +12,7 @@ mod pages;
 pub mod portal;
 pub mod staff;
 pub mod syn;
+pub mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -60,6 +60,7 @@ pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<S
     let text = frame.text;
     match view {
         View::Phone { refusal } => phone(frame, *refusal, typed),
+        View::Return => ReturnPage { frame }.render(),
         View::Code { mask, resend_in, refusal } => CodePage {
             frame,
             error: refusal.map(|refusal| text.refusal(refusal)),
@@ -136,6 +137,12 @@ struct PhonePage<'a> {
     error: Option<String>,
     typed: &'a str,
     agreed: bool,
+}
+
+#[derive(Template)]
+#[template(path = "portal/return.html")]
+struct ReturnPage<'a> {
+    frame: &'a Frame<'a>,
 }
 
 #[derive(Template)]

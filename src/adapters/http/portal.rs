@@ -9,16 +9,18 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::{Form, Router};
-use hyper::header::{HOST, HeaderValue, RETRY_AFTER};
+use axum::{Extension, Form, Router};
+use hyper::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::accept::{Counts, Limits, Peer, converse, count, serve};
+use super::api::{self, Api};
 use super::catalogue::Catalogues;
 use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
 use super::language::Choice;
@@ -39,7 +41,7 @@ const LIMITS: Limits = Limits {
 const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 
 /// What the portal says and where it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Portal {
     /// The store's name, as guests read it.
     pub store: String,
@@ -49,20 +51,24 @@ pub struct Portal {
     pub country: String,
     /// The version of the terms that guests agree to.
     pub terms_version: String,
+    /// The Captive Portal API, answered over TLS alone.
+    pub api: Option<Api>,
     /// The words.
     pub texts: Arc<Catalogues>,
 }
 
-/// Serves the guests' pages on `listeners` until `stop` turns true.
+/// Serves the guests' pages on `listeners` until `stop` turns true; over TLS, with the API, if
+/// there is an acceptor.
 pub async fn run_portal(
     listeners: ZoneListeners,
+    tls: Option<TlsAcceptor>,
     portal: Portal,
     inbox: Inbox,
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
     let router = TowerToHyperService::new(router(portal, inbox, Arc::clone(&counts)));
-    serve(listeners.0, LIMITS, counts, stop, move |peer| Identified {
+    serve(listeners.0, tls, LIMITS, counts, stop, move |peer| Identified {
         peer,
         router: router.clone(),
     })
@@ -81,7 +87,7 @@ pub async fn serve_portal(
 ) {
     let router = TowerToHyperService::new(router(portal, inbox, Arc::clone(&counts)));
     let device = Some((client.zone, client.mac));
-    let peer = Peer { address: client.address, local, device };
+    let peer = Peer { secure: false, address: client.address, local, device };
     converse(stream, LIMITS, &counts, stop, Identified { peer, router }).await;
 }
 
@@ -98,11 +104,13 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/", get(show))
         .route("/phone", post(phone).get(home))
         .route("/code", post(code).get(home))
+        .route("/return", post(come_back).get(home))
         .route("/change", post(change).get(home))
         .route("/logout", post(logout).get(home))
         .route("/f/{token}", get(follow))
         .route("/terms", get(terms))
         .route("/privacy", get(privacy))
+        .route(api::PATH, get(self::api))
         .fallback(home)
         .layer(DefaultBodyLimit::max(FORM))
         .layer(from_fn_with_state(Arc::clone(&site), guard))
@@ -111,12 +119,13 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
 
 /// Lets through what is meant for us by name or address, and what no foreign page sent.
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
-    let local = request.extensions().get::<Peer>().map(|peer| peer.local);
+    let peer = request.extensions().get::<Peer>().copied();
+    let (local, secure) = (peer.map(|peer| peer.local), peer.is_some_and(|peer| peer.secure));
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let ours =
         host.zip(local).is_some_and(|(host, local)| site.portal.address.is_ours(host, local));
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
-    let mut response = if ours && sent_from_here(request.method(), request.headers()) {
+    let mut response = if ours && sent_from_here(request.method(), request.headers(), secure) {
         next.run(request).await
     } else if let (true, Some(local)) = (reading, local) {
         found(&site.portal.address.url(local))
@@ -201,6 +210,10 @@ async fn code(
     site.act(&guest, Ask::SubmitCode { code: digits(&form.code) }, Typed::default()).await
 }
 
+async fn come_back(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    site.act(&guest, Ask::Return, Typed::default()).await
+}
+
 async fn change(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::ChangeNumber, Typed::default()).await
 }
@@ -225,6 +238,22 @@ async fn terms(State(site): State<Arc<Site>>, choice: Choice) -> Response {
 async fn privacy(State(site): State<Arc<Site>>, choice: Choice) -> Response {
     let frame = site.frame(choice, "/privacy");
     html(StatusCode::OK, pages::document(&frame, &frame.text.privacy))
+}
+
+async fn api(
+    State(site): State<Arc<Site>>,
+    guest: Guest,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(api) = site.portal.api.as_ref().filter(|_| peer.secure) else { return found("/") };
+    if !api::is_asked_for(&headers) {
+        return api.pages();
+    }
+    match site.ask(&guest, Ask::Look).await {
+        Some(view) => api.answer(&view),
+        None => site.busy(guest.choice),
+    }
 }
 
 async fn home() -> Response {

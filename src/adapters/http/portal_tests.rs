@@ -15,6 +15,7 @@ const HOST_NAME: &str = "192.0.2.1:2050";
 
 fn peer() -> Peer {
     Peer {
+        secure: false,
         address: "192.0.2.77".parse().unwrap(),
         local: "192.0.2.1".parse().unwrap(),
         device: Some((ZoneId(0), Mac([0x02, 0, 0x5e, 0x10, 0, 1]))),
@@ -27,6 +28,7 @@ fn portal(store: &str) -> Portal {
         address: PortalAddress { name: None, port: 2050 },
         country: "86".into(),
         terms_version: "7".into(),
+        api: None,
         texts: Arc::new(Catalogues::load().unwrap()),
     }
 }
@@ -114,6 +116,7 @@ fn every_view() -> Vec<View> {
     vec![
         ask_phone(),
         View::Phone { refusal: Some(Refusal::Country) },
+        View::Return,
         ask_code(None),
         ask_code(refused),
         View::Online { left: None, used: (1, 2), quota_left: Some(3) },

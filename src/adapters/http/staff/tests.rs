@@ -72,7 +72,7 @@ impl Desk {
         let mut request =
             request.header(HOST, HOST_NAME).body(Body::from(body.to_owned())).unwrap();
         let (local, address) = ("192.0.2.1".parse().unwrap(), "192.0.2.50".parse().unwrap());
-        request.extensions_mut().insert(Peer { address, local, device: None });
+        request.extensions_mut().insert(Peer { address, local, secure: false, device: None });
         let (parts, body) = self.0.call(request).await.unwrap().into_parts();
         let text = String::from_utf8(to_bytes(body, 1 << 22).await.unwrap().into()).unwrap();
         (Response::from_parts(parts, Body::empty()), text)

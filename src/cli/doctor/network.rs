@@ -1,0 +1,80 @@
+//! The daemon, its ports, the kernel's table.
+
+use std::fs;
+use std::time::Duration;
+
+use super::Finding;
+use crate::adapters::control::{self, Ask, AskError};
+use crate::adapters::{firewall, http};
+use crate::config::Config;
+
+/// Time for the daemon to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The daemon answers; if not, whether something holds its ports.
+pub(super) fn daemon(config: &Config) -> Vec<Finding> {
+    match control::ask(&config.store.run_dir, Ask::Status {}, PATIENCE) {
+        Ok(_) => Vec::new(),
+        Err(AskError::NotRunning) => {
+            let mut findings = vec![Finding::new(
+                "maitred does not run",
+                "start it (`/etc/init.d/maitred start`) and read its log (`logread -e maitred`)",
+            )];
+            findings.extend(ports(config));
+            findings
+        }
+        Err(problem) => vec![Finding::new(
+            format!("maitred does not answer: {problem}"),
+            "restart it (`/etc/init.d/maitred restart`); guests who are online stay online",
+        )],
+    }
+}
+
+/// What keeps the pages' ports from us. Asked only while we do not hold them ourselves.
+fn ports(config: &Config) -> Vec<Finding> {
+    let portal = &config.portal;
+    let secure = portal.certificate.as_ref().map(|_| portal.tls_port);
+    let ports = [portal.intercept_port, portal.port].into_iter().chain(secure);
+    let taken = ports.filter_map(|port| http::bind_zones(&config.zone, port).err());
+    taken
+        .map(|problem| {
+            Finding::new(
+                problem.to_string(),
+                "if another web server listens there (`netstat -lntp`), move it or set another \
+                 port in [portal]; if the interface is missing, mend zone.interface",
+            )
+        })
+        .collect()
+}
+
+/// Our table decides what guests may; without it the kernel forwards them unasked.
+pub(super) fn table() -> Option<Finding> {
+    match firewall::is_standing() {
+        Ok(true) => None,
+        Ok(false) => {
+            let forwards = |file| fs::read_to_string(file).is_ok_and(|on| on.trim() != "0");
+            let families: Vec<&str> = [
+                ("IPv4", "/proc/sys/net/ipv4/ip_forward"),
+                ("IPv6", "/proc/sys/net/ipv6/conf/all/forwarding"),
+            ]
+            .into_iter()
+            .filter_map(|(family, file)| forwards(file).then_some(family))
+            .collect();
+            let outside = match families.as_slice() {
+                [] => "and nothing is forwarded".to_owned(),
+                families => {
+                    format!("and the kernel forwards {} without it", families.join(" and "))
+                }
+            };
+            Some(Finding::new(
+                format!("the table `inet maitred` does not stand, {outside}"),
+                "start maitred: it builds the table first. firewall.on_stop = \"open\" removes it \
+                 at a stop",
+            ))
+        }
+        Err(problem) => Some(Finding::new(
+            format!("the kernel's tables cannot be read: {problem}"),
+            "run doctor as root, on a kernel with nf_tables (`opkg install kmod-nft-core`)",
+        )),
+    }
+}
