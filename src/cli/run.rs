@@ -43,7 +43,8 @@ const STACK: usize = 512 << 10;
 pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     let mut folders = vec![config.store.state_dir.as_path(), &config.store.run_dir];
-    if let Some(Sms::Spool { dir }) = &config.sms {
+    for sms in &config.sms {
+        let Sms::Spool { dir } = sms else { continue };
         folders.push(dir);
     }
     privileges::give_up(config.store.user.as_deref(), &folders)?;
@@ -90,6 +91,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let heard = known.clone();
     let zones = (0..).map(ZoneId).zip(interfaces.clone());
     let captures = Captures::new(zones, inbox.clone());
+    let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref()));
     let hands = Hands {
         firewall: table,
         store: store.clone(),
@@ -99,7 +101,6 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
-    let counters = Arc::<Counters>::default();
     let mut pages = open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
     pages.spawn(control::serve(
         control::bind(lock)?,

@@ -1,5 +1,7 @@
 //! What types alone cannot say: ranges, names, and values that contradict each other.
 
+mod sms;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::PasswordHash;
 use jiff::tz::TimeZone;
 
-use super::{Config, Length, Secret, Sms, Store, Zone};
+use super::{Config, Length, Secret, Store, Zone};
 use crate::domain::names::Mark;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -27,7 +29,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     portal(config, &mut found);
     zones(config, &mut found);
     code(config, &mut found);
-    sms(config, &mut found);
+    sms::check(config, &mut found);
     visit(config, &mut found);
     staff(config, &mut found);
     hq(config, &mut found);
@@ -189,27 +191,6 @@ fn code(config: &Config, found: &mut Found) {
             && !country.starts_with('0');
         let path = format!("code.countries.{place}");
         found.unless(good, &path, "must be country codes of 1 to 3 digits, such as \"86\"");
-    }
-}
-
-fn sms(config: &Config, found: &mut Found) {
-    match &config.sms {
-        None => {}
-        Some(Sms::Spool { dir }) => absolute(dir, "sms.dir", found),
-        Some(Sms::Webhook { url, body, authorization, timeout, retries }) => {
-            found.unless(web_address(url.reveal()), "sms.url", WEB_ADDRESS);
-            let json = serde_json::from_str::<serde_json::Value>(body.reveal()).is_ok();
-            found.unless(json, "sms.body", "must be JSON");
-            let has = |part| body.reveal().contains(part);
-            found.unless(
-                has("{phone}") && (has("{code}") || has("{text}")),
-                "sms.body",
-                "must have {phone}, and {code} or {text}, in its texts",
-            );
-            header(authorization.as_ref(), "sms.authorization", found);
-            found.length("sms.timeout", *timeout, MINUTE, "must be above 0, 1m at most");
-            found.unless(*retries <= 5, "sms.retries", "must be at most 5");
-        }
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod load;
 mod policy;
 mod reload;
+mod sms;
 mod units;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use crate::clock::Trust;
 use crate::domain::names::Mac;
 
 pub use load::{ConfigError, Problem};
+pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
 
 /// The whole file.
@@ -35,8 +37,9 @@ pub struct Config {
     /// One-time codes.
     #[serde(default)]
     pub code: Code,
-    /// Who carries the messages.
-    pub sms: Option<Sms>,
+    /// Who carries the messages, in the order they are tried; 8 at most.
+    #[serde(default, deserialize_with = "sms::one_or_more")]
+    pub sms: Vec<Sms>,
     /// Follow tokens.
     #[serde(default)]
     pub follow: Follow,
@@ -163,34 +166,6 @@ pub struct Code {
     pub per_store_day: u32,
     /// Country codes that messages may go to; the first is assumed.
     pub countries: Vec<String>,
-}
-
-/// `[sms]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, tag = "provider", rename_all = "snake_case")]
-pub enum Sms {
-    /// A file a message in a folder: for a modem daemon, or for tests.
-    Spool {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// An HTTP POST a message.
-    Webhook {
-        /// `http://` or `https://`; a secret, because providers put keys in it.
-        url: Secret,
-        /// The JSON body. In its texts `{phone}` (`+` and digits), `{code}`, `{text}` and
-        /// `{store}` are filled in.
-        body: Secret,
-        /// `Authorization` header.
-        authorization: Option<Secret>,
-        /// Time for one try, 60 seconds at most.
-        #[serde(default = "defaults::webhook_timeout")]
-        timeout: Length,
-        /// Further tries after a failure that may pass, 5 at most. All tries together take at
-        /// most half of `code.lifetime`.
-        #[serde(default = "defaults::webhook_retries")]
-        retries: u8,
-    },
 }
 
 /// `[follow]`
@@ -351,12 +326,6 @@ mod defaults {
     }
     pub(super) const fn max_clients() -> usize {
         10_000
-    }
-    pub(super) const fn webhook_timeout() -> Length {
-        Length::seconds(5)
-    }
-    pub(super) const fn webhook_retries() -> u8 {
-        2
     }
     pub(super) const fn staff_session() -> Length {
         Length::minutes(12 * 60)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::effect::Refusal;
 use super::names::{Mac, Mark, Phone, RequestId, SessionId, WallTime, ZoneId};
 use super::policy::{Overrides, Policy};
 
@@ -64,8 +65,8 @@ pub enum Event {
         mac: Mac,
         /// Which message, as numbered by the effect.
         message: u32,
-        /// Whether a provider took it.
-        taken: bool,
+        /// Whether a provider took it, or what the guest is to be told.
+        sent: Result<(), Refusal>,
     },
     /// The daemon is about to stop: what is only in memory goes to disk.
     Stopping,

@@ -134,7 +134,7 @@ impl Domain {
             Event::GrantFailed(id) => self.grant_failed(id, now, effects),
             Event::StoreFailed(id) => self.store_failed(id, now, effects),
             Event::Usage(usage) => self.usage(usage, now, effects),
-            Event::Sms { mac, message, taken } => self.sms(mac, message, taken),
+            Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }

@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use maitred::domain::effect::{Answer, Effect, Firewall, Grant, Message, Method, Record, View};
+use maitred::domain::effect::{
+    Answer, Effect, Firewall, Grant, Message, Method, Record, Refusal, View,
+};
 use maitred::domain::event::{Ask, Client, Command, Event, Usage};
 use maitred::domain::names::{BootTime, Mac, RequestId, SessionId, VisitId, WallTime};
 use maitred::domain::policy::{Limits, Overrides, Policy};
@@ -358,7 +360,8 @@ impl Story {
             Step::SmsOutcome(taken) => {
                 if let Some((_, message)) = self.witness.sent.last() {
                     let (mac, message) = (message.mac, message.message);
-                    self.tell(Event::Sms { mac, message, taken });
+                    let sent = taken.then_some(()).ok_or(Refusal::NotSent);
+                    self.tell(Event::Sms { mac, message, sent });
                 }
             }
             Step::Usage(bytes, missing) => self.usage(bytes, missing),

@@ -156,12 +156,37 @@ fn messages_need_consent_and_a_country_and_may_fail() {
     let wait = seconds(60);
     let soon = view(&house.ask_for_code(mac(1), 1)).unwrap();
     assert_eq!(refusal(&soon), Some(Refusal::TooSoon { wait }));
-    house.tell(Event::Sms { mac: mac(1), message: message.unwrap() + 1, taken: false });
+    let unsent = Err(Refusal::NotSent);
+    house.tell(Event::Sms { mac: mac(1), message: message.unwrap() + 1, sent: unsent });
     assert_eq!(refusal(&house.page(mac(1), Ask::Show)), None);
-    house.tell(Event::Sms { mac: mac(1), message: message.unwrap(), taken: false });
+    house.tell(Event::Sms { mac: mac(1), message: message.unwrap(), sent: unsent });
     assert_eq!(refusal(&house.page(mac(1), Ask::Show)), Some(Refusal::NotSent));
     assert!(code(&house.ask_for_code(mac(1), 1)).is_some());
     assert_eq!(house.page(mac(1), Ask::ChangeNumber), View::Phone { refusal: None });
+}
+
+#[test]
+fn what_a_provider_says_of_a_number_reaches_the_guest() {
+    let mut house = House::new(policy());
+    let mut last = 0;
+    let mut send = |house: &mut House, number, refusal| {
+        let effects = house.ask_for_code(mac(1), number);
+        let sent = effects.iter().find_map(|effect| match effect {
+            Effect::Sms(message) => Some(message.message),
+            _ => None,
+        });
+        last = sent.unwrap_or(last);
+        house.tell(Event::Sms { mac: mac(1), message: last, sent: Err(refusal) });
+        house.page(mac(1), Ask::Show)
+    };
+    // A number that does not exist: the page asks for another, and the guest need not wait.
+    let bad = View::Phone { refusal: Some(Refusal::BadPhone) };
+    assert_eq!(send(&mut house, 1, Refusal::BadPhone), bad);
+    // A number that had its share: waiting is what helps.
+    let page = send(&mut house, 2, Refusal::TooMany);
+    assert!(matches!(page, View::Code { refusal: Some(Refusal::TooMany), .. }), "{page:?}");
+    let soon = view(&house.ask_for_code(mac(1), 2)).unwrap();
+    assert_eq!(refusal(&soon), Some(Refusal::TooSoon { wait: seconds(60) }));
 }
 
 #[test]

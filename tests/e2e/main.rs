@@ -7,9 +7,13 @@
     reason = "a failed step fails the test"
 )]
 
+#[path = "../frames/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod frames;
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod bad_input;
 mod browser;
 mod cli;
 mod follow;

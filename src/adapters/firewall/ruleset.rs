@@ -30,18 +30,27 @@ pub const TABLE: &str = "maitred";
 pub const GRANTED: &str = "granted";
 /// Map of `ifname . ether_addr` to the session's mark.
 pub const MARKS: &str = "marks";
-/// Set of marks with each session's rate limit and counter, from the guest.
+/// Set of marks with the rate limit and counter of each session that has no quota on what comes
+/// from the guest. It is asked first, so that most packets cost no look-up of quotas.
 pub const UP: &str = "up";
-/// Set of marks with each session's rate limit and counter, to the guest.
+/// The same for what goes to the guest.
 pub const DOWN: &str = "down";
+/// As [`UP`], for sessions with such a quota.
+pub const UP_WITHIN: &str = "up_within";
+/// As [`DOWN`], for sessions with such a quota.
+pub const DOWN_WITHIN: &str = "down_within";
 /// Set of marks with the quota of both directions.
 pub const QUOTA: &str = "volume";
 /// Set of marks with the quota from the guest.
 pub const QUOTA_UP: &str = "volume_up";
 /// Set of marks with the quota to the guest.
 pub const QUOTA_DOWN: &str = "volume_down";
+/// All sets of marks.
+pub const BY_MARK: [&str; 7] = [UP, DOWN, UP_WITHIN, DOWN_WITHIN, QUOTA, QUOTA_UP, QUOTA_DOWN];
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
+/// A set whose size is known is the kernel's faster kind; it is looked up for every packet.
+const MOST_ZONES: u32 = 32;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -145,14 +154,14 @@ impl Plan {
         let in_each = |set: Set| Set { size: Some(self.most_sessions() * places), ..set };
         let by_mark = |name| sized(set(name, mark, SET_TIMEOUT));
         let mut sets = vec![
-            set(ZONES, (datatype::IFNAME, 16), 0),
+            Set { size: Some(MOST_ZONES), ..set(ZONES, (datatype::IFNAME, 16), 0) },
             in_each(set(GRANTED, device, SET_TIMEOUT)),
             in_each(Set {
                 data: Some((datatype::MARK, 4)),
                 ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
             }),
         ];
-        sets.extend([UP, DOWN, QUOTA, QUOTA_UP, QUOTA_DOWN].map(by_mark));
+        sets.extend(BY_MARK.map(by_mark));
         for zone in self.zones.iter().filter(|zone| !zone.garden.is_empty()) {
             sets.push(set(&zone.garden_set(false), (datatype::IPV4, 4), SET_INTERVAL));
             sets.push(set(&zone.garden_set(true), (datatype::IPV6, 16), SET_INTERVAL));
@@ -164,7 +173,7 @@ impl Plan {
     fn rules(&self) -> Vec<Rule> {
         let mut rules = vec![rule(
             "guest_mark",
-            [guest(MetaKey::IifName), ethernet(), ct(CtKey::Mark, eq(0)), device()],
+            [ct(CtKey::Mark, eq(0)), guest(MetaKey::IifName), ethernet(), device()],
             [lookup_to(MARKS, Reg::R0, Reg::R8), Expr::CtSet { key: CtKey::Mark, sreg: Reg::R8 }],
         )];
         rules.extend(self.redirect());
@@ -274,16 +283,14 @@ impl Plan {
         ];
         rules.extend(self.garden("upload", Side::Destination, &Verdict::Return));
         rules.push(rule("upload", [], [goto("deny")]));
-        rules.extend(
-            [QUOTA, QUOTA_UP]
-                .map(|quota| rule("spend_up", [self.session()], [lookup(quota), goto("deny")])),
-        );
-        rules.push(rule(
-            "spend_up",
-            [self.session()],
-            [lookup(UP), Expr::Verdict(Verdict::Return)],
-        ));
-        rules.push(rule("spend_up", [], [Expr::Verdict(Verdict::Drop)]));
+        let spend = |set, then| rule("spend_up", [self.session()], [lookup(set), then]);
+        rules.extend([
+            spend(UP, Expr::Verdict(Verdict::Return)),
+            spend(QUOTA, goto("deny")),
+            spend(QUOTA_UP, goto("deny")),
+            spend(UP_WITHIN, Expr::Verdict(Verdict::Return)),
+            rule("spend_up", [], [Expr::Verdict(Verdict::Drop)]),
+        ]);
         rules
     }
 
@@ -295,15 +302,16 @@ impl Plan {
         rules.extend(self.garden("download", Side::Source, &Verdict::Accept));
         let drop = || [Expr::Verdict(Verdict::Drop)];
         rules.push(rule("download", [], drop()));
-        rules.extend([QUOTA, QUOTA_DOWN].map(|quota| {
-            rule("spend_down", [self.session()], [lookup(quota), Expr::Verdict(Verdict::Drop)])
-        }));
-        rules.push(rule(
-            "spend_down",
-            [self.session()],
-            [lookup(DOWN), Expr::Verdict(Verdict::Accept)],
-        ));
-        rules.push(rule("spend_down", [], drop()));
+        let spend = |set, verdict| {
+            rule("spend_down", [self.session()], [lookup(set), Expr::Verdict(verdict)])
+        };
+        rules.extend([
+            spend(DOWN, Verdict::Accept),
+            spend(QUOTA, Verdict::Drop),
+            spend(QUOTA_DOWN, Verdict::Drop),
+            spend(DOWN_WITHIN, Verdict::Accept),
+            rule("spend_down", [], drop()),
+        ]);
         rules
     }
 

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::ruleset::{DOWN, GRANTED, MARKS, Plan, QUOTA, QUOTA_DOWN, QUOTA_UP, TABLE, UP};
+use super::ruleset::{
+    BY_MARK, DOWN, DOWN_WITHIN, GRANTED, MARKS, Plan, QUOTA, QUOTA_DOWN, QUOTA_UP, TABLE, UP,
+    UP_WITHIN,
+};
 use super::socket::{Netfilter, NetfilterError};
 use crate::domain::effect::Grant;
 use crate::domain::event::{Live, Usage};
@@ -31,9 +34,12 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     let live = |key: Vec<u8>| Element { timeout_ms, ..Element::key(key) };
     let user = keys::session_user_data(grant.session.0);
     let limits = &grant.limits;
+    let bounded = |quota: Option<u64>| limits.quota.or(quota).is_some();
+    let up = if bounded(limits.upload_quota) { UP_WITHIN } else { UP };
+    let down = if bounded(limits.download_quota) { DOWN_WITHIN } else { DOWN };
     let mut all = vec![
-        (UP, Element { exprs: metered(limits.upload_rate, grant.used_up), ..live(mark()) }),
-        (DOWN, Element { exprs: metered(limits.download_rate, grant.used_down), ..live(mark()) }),
+        (up, Element { exprs: metered(limits.upload_rate, grant.used_up), ..live(mark()) }),
+        (down, Element { exprs: metered(limits.download_rate, grant.used_down), ..live(mark()) }),
     ];
     let quotas = [
         (QUOTA, limits.quota, grant.used_up.saturating_add(grant.used_down)),
@@ -62,18 +68,18 @@ pub fn add(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     }
 }
 
-/// Removes what the kernel still holds of a session, whatever limits it was given: a time-out may
-/// have taken any of it.
+/// Removes what the kernel still holds under a session's devices and mark, whatever its limits
+/// were: a time-out may have taken any of it.
 pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     for name in plan.interfaces(grant.zone) {
-        let device = keys::device(name, grant.mac.0);
+        let device = Element::key(keys::device(name, grant.mac.0));
         for set in [GRANTED, MARKS] {
-            batch.destroy_elements(set, &[Element::key(device.clone())]);
+            batch.destroy_elements(set, std::slice::from_ref(&device));
         }
     }
-    let mark = keys::mark(mark_bits(plan, grant.mark));
-    for set in [UP, DOWN, QUOTA, QUOTA_UP, QUOTA_DOWN] {
-        batch.destroy_elements(set, &[Element::key(mark.clone())]);
+    let mark = Element::key(keys::mark(mark_bits(plan, grant.mark)));
+    for set in BY_MARK {
+        batch.destroy_elements(set, std::slice::from_ref(&mark));
     }
 }
 
@@ -105,7 +111,7 @@ fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterErr
         .into_iter()
         .filter_map(|element| Some((element.key, keys::parse_mark(&element.data?)?)))
         .collect();
-    let (up, down) = (counters(kernel, UP)?, counters(kernel, DOWN)?);
+    let (up, down) = (counters(kernel, [UP, UP_WITHIN])?, counters(kernel, [DOWN, DOWN_WITHIN])?);
     let mut all = Vec::new();
     for element in kernel.elements(TABLE, GRANTED)? {
         let found = keys::parse_session(&element.user).zip(keys::parse_device(&element.key));
@@ -140,11 +146,15 @@ pub fn with_usage(
     grant: &Grant,
 ) -> Result<Grant, NetfilterError> {
     let key = keys::mark(mark_bits(plan, grant.mark));
-    let mut counted = |set| {
-        let element = kernel.element(TABLE, set, &key)?;
-        Ok::<_, NetfilterError>(element.as_ref().and_then(bytes).unwrap_or(0))
+    let mut counted = |sets: [&str; 2]| {
+        let mut most = 0;
+        for set in sets {
+            let element = kernel.element(TABLE, set, &key)?;
+            most = element.as_ref().and_then(bytes).unwrap_or(0).max(most);
+        }
+        Ok::<_, NetfilterError>(most)
     };
-    let (up, down) = (counted(UP)?, counted(DOWN)?);
+    let (up, down) = (counted([UP, UP_WITHIN])?, counted([DOWN, DOWN_WITHIN])?);
     Ok(Grant {
         used_up: grant.used_up.max(up),
         used_down: grant.used_down.max(down),
@@ -152,9 +162,13 @@ pub fn with_usage(
     })
 }
 
-fn counters(kernel: &mut Netfilter, set: &str) -> Result<HashMap<u32, u64>, NetfilterError> {
-    let held = kernel.elements(TABLE, set)?;
-    Ok(held.iter().filter_map(|e| Some((keys::parse_mark(&e.key)?, bytes(e)?))).collect())
+fn counters(kernel: &mut Netfilter, sets: [&str; 2]) -> Result<HashMap<u32, u64>, NetfilterError> {
+    let mut found = HashMap::new();
+    for set in sets {
+        let held = kernel.elements(TABLE, set)?;
+        found.extend(held.iter().filter_map(|e| Some((keys::parse_mark(&e.key)?, bytes(e)?))));
+    }
+    Ok(found)
 }
 
 fn bytes(element: &Element) -> Option<u64> {

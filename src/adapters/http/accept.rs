@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -59,7 +60,8 @@ pub(super) struct Limits {
 pub struct Counts {
     /// Connections served to their end.
     pub served: AtomicU32,
-    /// Requests that were not HTTP/1 (RFC 9112) or too large: answered 400 or 431.
+    /// Requests that were not HTTP/1 (RFC 9112), or whose form was none, or too large: answered
+    /// 400 or 431.
     pub malformed: AtomicU32,
     /// Connections closed at once because there was no room.
     pub refused: AtomicU32,
@@ -212,14 +214,28 @@ fn gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | NotConnected)
 }
 
-async fn answer<S, B>(stream: TcpStream, place: Place, mut stop: watch::Receiver<bool>, service: S)
+async fn answer<S, B>(stream: TcpStream, place: Place, stop: watch::Receiver<bool>, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let limits = place.door.limits;
-    let counts = &place.door.counts;
+    converse(stream, place.door.limits, &place.door.counts, stop, service).await;
+}
+
+/// One connection, from its first byte to its last.
+pub(super) async fn converse<IO, S, B>(
+    stream: IO,
+    limits: Limits,
+    counts: &Counts,
+    mut stop: watch::Receiver<bool>,
+    service: S,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let connection = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(BUFFER)
@@ -246,6 +262,6 @@ where
     }
 }
 
-fn count(what: &AtomicU32) {
+pub(super) fn count(what: &AtomicU32) {
     what.fetch_add(1, Ordering::Relaxed);
 }
