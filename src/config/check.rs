@@ -286,7 +286,7 @@ fn lists(config: &Config, found: &mut Found) {
     for mac in lists.trusted_macs.intersection(&lists.blocked_macs) {
         found.unless(false, "lists.blocked_macs", &format!("must not hold {mac}, it is trusted"));
     }
-    for mac in lists.preemptive_macs.iter() {
+    for mac in &lists.preemptive_macs {
         let other = lists.trusted_macs.contains(mac) || lists.blocked_macs.contains(mac);
         let should = format!("must not hold {mac}, it is on another list");
         found.unless(!other, "lists.preemptive_macs", &should);

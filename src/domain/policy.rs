@@ -87,17 +87,17 @@ impl Limits {
     /// These limits with some changed.
     #[must_use]
     pub fn with(self, changes: &Overrides) -> Self {
-        let changed = |old: Option<u64>, new: Option<u64>| match new {
+        let pick = |old: Option<u64>, new: Option<u64>| match new {
             None => old,
             Some(0) => None,
             Some(limit) => Some(limit),
         };
         Self {
-            upload_rate: changed(self.upload_rate, changes.upload_rate),
-            download_rate: changed(self.download_rate, changes.download_rate),
-            upload_quota: changed(self.upload_quota, changes.upload_quota),
-            download_quota: changed(self.download_quota, changes.download_quota),
-            quota: changed(self.quota, changes.quota),
+            upload_rate: pick(self.upload_rate, changes.upload_rate),
+            download_rate: pick(self.download_rate, changes.download_rate),
+            upload_quota: pick(self.upload_quota, changes.upload_quota),
+            download_quota: pick(self.download_quota, changes.download_quota),
+            quota: pick(self.quota, changes.quota),
         }
     }
 }

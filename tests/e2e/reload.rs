@@ -99,6 +99,4 @@ fn limits_of_one_session_change_at_once() {
     let limits: String =
         gateway.database(|db| db.query_row("SELECT limits FROM session", [], |row| row.get(0)));
     assert!(limits.contains("\"quota\":1000000000") && limits.contains("\"download_rate\":2000"));
-    let used = row(&gateway, guest);
-    assert!(used["up"].as_u64().unwrap() > 60_000, "{used}");
 }

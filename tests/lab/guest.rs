@@ -82,8 +82,8 @@ impl Guest {
         let _client = self.netns.spawn(&args, &self.folder.join("dhcp6.log"));
         until(Duration::from_secs(15), "a DHCPv6 lease", || {
             let text = self.netns.exec(&["ip", "-6", "-o", "addr", "show", "dev", "eth0"]).ok();
-            let leased = text.split_whitespace().find_map(|word| word.strip_suffix("/128"));
-            leased.map(str::to_owned)
+            let address = text.split_whitespace().find_map(|word| word.strip_suffix("/128"));
+            address.map(str::to_owned)
         })
     }
 

@@ -159,12 +159,12 @@ impl Plan {
         let sized = |set: Set| Set { size: Some(self.most_sessions()), ..set };
         let roaming = self.zones.iter().filter(|zone| zone.roam).count();
         let places = u32::try_from(roaming.max(1)).unwrap_or(1);
-        let placed = |set: Set| Set { size: Some(self.most_sessions() * places), ..set };
+        let in_each = |set: Set| Set { size: Some(self.most_sessions() * places), ..set };
         let by_mark = |name| sized(set(name, mark, SET_TIMEOUT));
         let mut sets = vec![
             Set { size: Some(MOST_ZONES), ..set(ZONES, (datatype::IFNAME, 16), 0) },
-            placed(set(GRANTED, device, SET_TIMEOUT)),
-            placed(Set {
+            in_each(set(GRANTED, device, SET_TIMEOUT)),
+            in_each(Set {
                 data: Some((datatype::MARK, 4)),
                 ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
             }),

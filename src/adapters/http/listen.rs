@@ -170,7 +170,7 @@ async fn news(links: Option<&mut watch::Receiver<Links>>) {
     let Some(links) = links else { return pending().await };
     if links.changed().await.is_err() {
         // Nobody follows the interfaces any more: the daemon is stopping.
-        pending().await
+        pending::<()>().await;
     }
 }
 
