@@ -90,9 +90,9 @@ class Table:
         self.row(
             found,
             what,
-            lambda one: f"{one['p50']:,.2f}, {one['p99']:,.2f}",
+            lambda one: f"{one['p50']:,.2f}, {one['p99']:,.2f}{failures(one)}",
             f"p99 ≤ {budget}" if budget else "",
-            budget and (lambda one: one["p99"] <= budget),
+            budget and (lambda one: one["p99"] <= budget and not one.get("failed")),
         )
 
     def ratio(self, metric, what, budget, ours=NAMES[0]):
@@ -113,8 +113,11 @@ class Table:
 
 
 def redirect(one):
-    failed = f"; {one['failed']:,.0f} failed" if one["failed"] else ""
-    return f"{one['rate']:,.0f} ({one['p50']:.2f}, {one['p99']:.2f}{failed})"
+    return f"{one['rate']:,.0f} ({one['p50']:.2f}, {one['p99']:.2f}{failures(one)})"
+
+
+def failures(one):
+    return f"; {one['failed']:,.0f} failed" if one.get("failed") else ""
 
 
 def note(results):
