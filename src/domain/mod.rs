@@ -12,8 +12,10 @@ pub mod policy;
 mod portal;
 mod presence;
 mod queue;
+mod reload;
 pub mod report;
 mod restore;
+mod roam;
 mod session;
 mod visit;
 
@@ -118,6 +120,7 @@ impl Domain {
                 self.portal(request, client, ask, now, effects);
             }
             Event::Control { request, command } => self.control(request, &command, now, effects),
+            Event::Reload { request, policy } => self.reload(request, *policy, now, effects),
             Event::Granted(id) => {
                 let confirm = |session: &mut session::Session, asked| {
                     session.in_kernel = true;
@@ -131,7 +134,7 @@ impl Domain {
             Event::GrantFailed(id) => self.grant_failed(id, now, effects),
             Event::StoreFailed(id) => self.store_failed(id, now, effects),
             Event::Usage(usage) => self.usage(usage, now, effects),
-            Event::Sms { mac, message, taken } => self.sms(mac, message, taken),
+            Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }

@@ -7,9 +7,13 @@
     reason = "a failed step fails the test"
 )]
 
+#[path = "../frames/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod frames;
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod bad_input;
 mod browser;
 mod cli;
 mod coexist;
@@ -17,8 +21,10 @@ mod floods;
 mod follow;
 mod lab_itself;
 mod leaks;
+mod lists;
 mod login;
 mod quality;
+mod reload;
 mod restart;
 mod revoke;
 mod spoofing;
@@ -26,3 +32,4 @@ mod staff;
 mod sync;
 mod visits;
 mod wall;
+mod zones;

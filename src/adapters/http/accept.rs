@@ -16,10 +16,12 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::listen::Listener;
 use super::{HttpError, syn};
 use crate::domain::names::{Mac, ZoneId};
 
@@ -58,7 +60,8 @@ pub(super) struct Limits {
 pub struct Counts {
     /// Connections served to their end.
     pub served: AtomicU32,
-    /// Requests that were not HTTP/1 (RFC 9112) or too large: answered 400 or 431.
+    /// Requests that were not HTTP/1 (RFC 9112), or whose form was none, or too large: answered
+    /// 400 or 431.
     pub malformed: AtomicU32,
     /// Connections closed at once because there was no room.
     pub refused: AtomicU32,
@@ -68,7 +71,7 @@ pub struct Counts {
 
 /// Serves every listener until `stop` turns true and what is in flight is answered.
 pub(super) async fn serve<S, F, B>(
-    listeners: Vec<(Option<ZoneId>, std::net::TcpListener)>,
+    listeners: Vec<Listener>,
     limits: Limits,
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
@@ -88,9 +91,9 @@ where
         devices: Mutex::default(),
     });
     let mut loops = JoinSet::new();
-    for (zone, listener) in listeners {
-        let listener = TcpListener::from_std(listener).map_err(HttpError::Serve)?;
-        loops.spawn(accept(listener, zone, Arc::clone(&door), stop.clone(), service.clone()));
+    for mut listener in listeners {
+        listener.start().map_err(HttpError::Serve)?;
+        loops.spawn(accept(listener, Arc::clone(&door), stop.clone(), service.clone()));
     }
     while loops.join_next().await.is_some() {}
     let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
@@ -159,8 +162,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 }
 
 async fn accept<S, F, B>(
-    listener: TcpListener,
-    zone: Option<ZoneId>,
+    mut listener: Listener,
     door: Arc<Door>,
     mut stop: watch::Receiver<bool>,
     service: F,
@@ -171,6 +173,7 @@ async fn accept<S, F, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let zone = listener.zone;
     let stopped = stop.clone();
     let mut stopping = pin!(stop.wait_for(|stop| *stop));
     loop {
@@ -211,14 +214,28 @@ fn gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | NotConnected)
 }
 
-async fn answer<S, B>(stream: TcpStream, place: Place, mut stop: watch::Receiver<bool>, service: S)
+async fn answer<S, B>(stream: TcpStream, place: Place, stop: watch::Receiver<bool>, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let limits = place.door.limits;
-    let counts = &place.door.counts;
+    converse(stream, place.door.limits, &place.door.counts, stop, service).await;
+}
+
+/// One connection, from its first byte to its last.
+pub(super) async fn converse<IO, S, B>(
+    stream: IO,
+    limits: Limits,
+    counts: &Counts,
+    mut stop: watch::Receiver<bool>,
+    service: S,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let connection = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(BUFFER)
@@ -245,6 +262,6 @@ where
     }
 }
 
-fn count(what: &AtomicU32) {
+pub(super) fn count(what: &AtomicU32) {
     what.fetch_add(1, Ordering::Relaxed);
 }

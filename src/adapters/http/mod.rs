@@ -10,8 +10,7 @@ mod listen;
 mod pages;
 pub mod portal;
 pub mod staff;
-
-mod syn;
+pub mod syn;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
