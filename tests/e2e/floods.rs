@@ -108,9 +108,10 @@ fn twenty_thousand_random_macs() {
     // One connection each is all that they get.
     the_store_bears(20_000 + OTHERS, |wire| {
         evenly(20_000, |number| {
-            let [_, a, b, c] = number.wrapping_mul(0x9e37_79b1).to_be_bytes();
-            let [_, _, d, e] = number.to_be_bytes();
-            wire.send(&syn([0x06, a ^ b, c, 7, d, e], SILENT, (port(number), 80)));
+            let [_, mixed @ ..] = number.wrapping_mul(0x9e37_79b1).to_be_bytes();
+            let [_, _, high, low] = number.to_be_bytes();
+            let mac = [0x06, mixed[0], mixed[1], mixed[2], high, low];
+            wire.send(&syn(mac, SILENT, (port(number), 80)));
         });
     });
 }

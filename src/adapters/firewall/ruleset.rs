@@ -345,7 +345,7 @@ fn forged_source() -> Rule {
     let checked = ct(CtKey::State, [vec![mask(CT_ESTABLISHED | CT_UNTRACKED)], eq(0)].concat());
     rule(
         "guest_mark",
-        [guest(MetaKey::IifName), checked, vec![Expr::WayBack { dreg: Reg::R0 }]],
+        [checked, guest(MetaKey::IifName), vec![Expr::WayBack { dreg: Reg::R0 }]],
         [cmp(CmpOp::Eq, [0]), Expr::Verdict(Verdict::Drop)],
     )
 }
