@@ -15,7 +15,7 @@ use crate::adapters::store::Store;
 use crate::clock::Clock;
 use crate::config::OnStop;
 use crate::domain::Domain;
-use crate::domain::effect::{Answer, Effect, Firewall, Message, Record};
+use crate::domain::effect::{Answer, Effect, Firewall, Message, Record, Refusal};
 use crate::domain::event::Event;
 use crate::domain::names::RequestId;
 
@@ -217,5 +217,5 @@ impl Gateway {
 }
 
 fn unsent(message: &Message) -> Event {
-    Event::Sms { mac: message.mac, message: message.message, taken: false }
+    Event::Sms { mac: message.mac, message: message.message, sent: Err(Refusal::NotSent) }
 }

@@ -229,7 +229,7 @@ impl Ears {
     }
 
     fn counts(&self) -> Counts {
-        self.captures.counts().next().unwrap().1
+        self.captures.tally().counts().next().unwrap().1
     }
 
     async fn links(&mut self, wanted: impl Fn(&Links) -> bool) {

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maitred::config::{Config, ConfigError};
+use maitred::config::{Config, ConfigError, Sms};
 use maitred::domain::names::ZoneId;
 use proptest::prelude::*;
 
@@ -68,6 +68,19 @@ fn secrets_never_print() {
     for secret in ["argon2", "abc", "sms.example.com", "{phone}"] {
         assert!(!printed.contains(secret), "{secret} in {printed}");
     }
+}
+
+#[test]
+fn providers_stay_in_their_order_and_one_needs_no_list() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/providers.toml");
+    let config = Config::load(&path).unwrap();
+    let order: Vec<_> = config.sms.iter().map(Sms::provider).collect();
+    let modems = ["modem"; 3];
+    assert_eq!(order[..4], ["aliyun", "tencent", "twilio", "webhook"]);
+    assert_eq!((&order[4..7], order[7]), (&modems[..], "spool"));
+    let printed = format!("{config:?}");
+    assert!(!printed.contains("hidden"), "{printed}");
+    assert_eq!(all().sms.len(), 1);
 }
 
 #[test]

@@ -1,46 +1,45 @@
 //! Replays what the fuzzers start from, without a fuzzer: `fuzz/corpus`, a folder a target. What a
 //! fuzzer finds goes there too, and stays.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../fuzz/targets.rs"]
+mod targets;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// What a fuzzer calls with its bytes.
-type Target = fn(&[u8]);
-
-/// Every fuzz target: the folder's name and what `fuzz/fuzz_targets/<name>.rs` does with the bytes.
-const TARGETS: &[(&str, Target)] = &[("frame", |bytes| {
-    let _ = maitred::wire::evidence::parse(bytes);
-})];
+use targets::{ALL, Target};
 
 #[test]
 fn every_seed_is_answered() {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-    for (name, target) in TARGETS {
-        let seeds = replay(&fuzz.join("corpus").join(name), *target);
+    for (name, target) in ALL {
+        let seeds = replay(&fuzz().join("corpus").join(name), target);
         assert!(seeds > 0, "fuzz/corpus/{name} is empty");
     }
 }
 
 #[test]
-fn every_fuzz_target_is_replayed() {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-    let mut targets: Vec<String> = fs::read_dir(fuzz.join("fuzz_targets"))
-        .unwrap()
-        .map(|file| file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
-    let mut replayed: Vec<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    targets.sort();
-    replayed.sort();
-    assert_eq!(targets, replayed);
-    let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+fn every_target_can_be_fuzzed() {
+    let names = |folder| -> BTreeSet<String> {
+        let entries = fs::read_dir(fuzz().join(folder)).unwrap();
+        let stem = |path: PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+        entries.map(|entry| stem(entry.unwrap().path())).collect()
+    };
+    let targets = ALL.map(|(name, _)| name.to_owned()).into();
+    assert_eq!(names("fuzz_targets"), targets);
+    assert_eq!(names("corpus"), targets);
+    let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
     for name in targets {
-        assert!(
-            manifest.contains(&format!("name = \"{name}\"")),
-            "{name} is not in fuzz/Cargo.toml"
-        );
+        assert!(manifest.contains(&format!("\"fuzz_targets/{name}.rs\"")), "{name}");
+        let source = fs::read_to_string(fuzz().join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(source.contains(&format!("maitred_fuzz::{name}(bytes)")), "{name}");
     }
+}
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
 fn replay(folder: &Path, target: Target) -> usize {

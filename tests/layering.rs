@@ -74,6 +74,17 @@ fn files_and_functions_stay_small() {
     }
 }
 
+#[test]
+fn only_the_modem_starts_programs() {
+    for (path, text) in sources() {
+        let starts = text.contains("process::Command") || text.contains("Command::new");
+        let test =
+            path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
+        let modem = path == Path::new("adapters/sms/modem.rs");
+        assert!(!starts || modem || test, "src/{} starts a program", path.display());
+    }
+}
+
 /// Every file under `src/` with its text, paths relative to it.
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

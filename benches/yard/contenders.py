@@ -1,15 +1,18 @@
 """The routers that are compared: plain NAT, maitred, openNDS."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
+import urllib.parse
 
 from . import http
-from .lab import Site, sh
+from .lab import Site, inside, sh
 
 BRIDGE = "br-guest"
 STRANGER = 1  # the guest who never logs in
@@ -80,17 +83,24 @@ class Portal(Plain):
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def restart(self):
-        """Stops it as an upgrade does and starts it; seconds from stop to first redirect."""
+        """Stops it as an upgrade does and starts it.
+
+        Returns the seconds to the first redirect, from the stop and from the start.
+        """
         began = time.monotonic()
         self.lab.stop(self.process)
+        stopped = time.monotonic()
         self.spawn()
         self.await_redirect(60)
-        return time.monotonic() - began
+        ended = time.monotonic()
+        return ended - began, ended - stopped
 
 
 class Maitred(Portal):
     name = "maitred"
     binary = pathlib.Path("target/release/maitred")
+    limits = ""
+    staff = ""
 
     def __init__(self, lab, number, folder):
         super().__init__(lab, number, folder)
@@ -110,6 +120,9 @@ run_dir = "{folder}/run"
 name = "guest"
 interface = "{BRIDGE}"
 max_clients = 20000
+{self.limits}
+
+{self.staff}
 
 [code]
 per_device_day = 1000
@@ -178,6 +191,76 @@ dir = "{self.spool}"
     @staticmethod
     def logged_in(connection):
         return http.finish(connection).status in (200, 302, 303)
+
+
+class Limited(Maitred):
+    """maitred with limits on all guests, too high to be reached."""
+
+    name = "maitred with limits"
+    limits = """
+upload_rate = "4GB"
+download_rate = "4GB"
+upload_quota = "9000GB"
+download_quota = "9000GB"
+quota = "9000GB"
+"""
+
+
+class Office(Maitred):
+    """maitred with a staff page and a long record."""
+
+    PASSWORD = "yardstick-password"
+
+    def __init__(self, lab, number, folder):
+        hashed = sh(str(self.binary), "password", input=f"{self.PASSWORD}\n").stdout.strip()
+        self.staff = f'[staff]\nlisten = "127.0.0.1:2080"\npassword_hash = "{hashed}"'
+        super().__init__(lab, number, folder)
+
+    def record(self, visits):
+        """Puts visits of the last two years straight into the database, and starts on it."""
+        self.start()
+        self.lab.stop(self.process)
+        now = int(time.time() * 1000)
+        step = 2 * 365 * 86_400_000 // visits
+        with contextlib.closing(sqlite3.connect(self.folder / "state/maitred.db")) as database:
+            boot = database.execute("SELECT max(id) FROM boot").fetchone()[0]
+            database.execute("PRAGMA synchronous = OFF")
+            rows = (
+                ("guest", (n % 100_000).to_bytes(6), boot, now - n * step, 60_000 * (n % 90), 1)
+                for n in range(visits, 0, -1)
+            )
+            database.executemany(
+                "INSERT INTO visit (zone, mac, boot, started_ms, started, dwell, device_nth)"
+                " VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)",
+                rows,
+            )
+            database.commit()
+        self.start()
+
+    def pages(self, count):
+        """Logs in and reads the staff page so many times: ms for each."""
+        form = {"password": self.PASSWORD}
+        cookie = self.ask_staff("POST", "/staff/login", form).headers["set-cookie"].split(";")[0]
+        times = []
+        for _ in range(count):
+            began = time.monotonic()
+            reply = self.ask_staff("GET", "/staff", cookie=cookie)
+            times.append((time.monotonic() - began) * 1000)
+            if reply.status != 200 or b"password" in reply.body:
+                raise SystemExit(f"the staff page answers {reply.status}")
+        return times
+
+    def ask_staff(self, method, path, form=None, cookie=None):
+        body = urllib.parse.urlencode(form or {}).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:2080\r\nConnection: close\r\n"
+        head += "Content-Type: application/x-www-form-urlencoded\r\n" if form else ""
+        head += f"Content-Length: {len(body)}\r\n" if form else ""
+        head += f"Cookie: {cookie}\r\n" if cookie else ""
+        with inside(self.site.router):
+            connection = socket.create_connection(("127.0.0.1", 2080), timeout=20)
+        with connection:
+            connection.sendall(head.encode() + b"\r\n" + body)
+            return http.finish(connection)
 
 
 # openNDS 9.10 makes its base chains at another priority than iptables 1.8.9 expects of them, and
@@ -261,7 +344,7 @@ class OpenNds(Portal):
         for guest in wanted:
             self.visit(guest)
             began = time.monotonic()
-            if not self.logged_in(self.auth(guest)):
+            if self.auth(guest).wait(20) != 0:
                 raise SystemExit(f"openNDS did not grant guest {guest}")
             spent += time.monotonic() - began
         self.granted = count
@@ -301,11 +384,25 @@ class OpenNds(Portal):
         self.visit(guest)
 
     def login(self, guest, prepared):
-        return self.auth(guest)
+        return Ends(self.auth(guest))
 
     @staticmethod
-    def logged_in(process):
-        return process.wait(20) == 0
+    def logged_in(ends):
+        return ends.process.wait(20) == 0
+
+
+class Ends:
+    """A process that can be waited for beside sockets: readable once it has ended."""
+
+    def __init__(self, process):
+        self.process = process
+        self.descriptor = os.pidfd_open(process.pid)
+
+    def fileno(self):
+        return self.descriptor
+
+    def __del__(self):
+        os.close(self.descriptor)
 
 
 def missing():

@@ -8,6 +8,7 @@ import urllib.parse
 
 class Reply:
     def __init__(self, raw):
+        self.size = len(raw)
         head, _, self.body = raw.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         match = re.match(r"HTTP/1\.[01] (\d{3})", lines[0])

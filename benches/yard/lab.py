@@ -172,6 +172,9 @@ class Site:
             lines.append(f"link set {self.far_link} up")
             lines.append(f"addr add {self.far}/24 dev {self.far_link}")
         lab.sysctl(self.router, "net.ipv4.ip_forward=1", "net.netfilter.nf_conntrack_max=262144")
+        # As on OpenWrt: what a bridge forwards is not filtered as if it were routed.
+        families = ("arptables", "iptables", "ip6tables")
+        lab.sysctl(self.router, *(f"net.bridge.bridge-nf-call-{family}=0" for family in families))
         lab.sysctl(
             self.guests,
             "net.ipv4.conf.all.arp_ignore=1",
@@ -184,6 +187,7 @@ class Site:
             lines.append("add table ip wan")
             lines.append("add chain ip wan post { type nat hook postrouting priority srcnat; }")
             lines.append("add rule ip wan post oifname u0 masquerade")
+        self.crowded = None
         self.plugged = set()
         self.plug([0])
 
@@ -206,6 +210,30 @@ class Site:
         if 0 in new:
             # Packets are cut to their 64 bytes where they leave, not where they arrive.
             self.lab.run(self.guests, "ethtool", "-K", "g0", "tx-udp-segmentation", "off")
+
+    def crowd(self):
+        """The namespace of 256 strangers behind one link: the source port picks the MAC.
+
+        No single device may open as many connections as the yardstick needs.
+        """
+        if not self.crowded:
+            self.crowded = self.lab.namespace(f"{self.router}-crowd".removeprefix(f"{self.lab.tag}-"))
+            with self.lab.inside_batch(self.crowded, "ip") as lines:
+                lines.append(f"link add c0 type veth peer name pc netns {self.router}")
+                lines.append("link set c0 up")
+                lines.append("addr add 10.9.250.1/16 dev c0")
+                lines.append(f"route add default via {self.gateway}")
+            self.lab.run(self.router, "ip", "link", "set", "pc", "master", "br-guest", "up")
+            self.lab.sysctl(self.crowded, "net.ipv4.ip_local_port_range=1024 65535")
+            macs = ", ".join(f"{n} : 02:00:5e:01:00:{n:02x}" for n in range(256))
+            with self.lab.inside_batch(self.crowded, "nft") as lines:
+                lines.append("add table netdev crowd")
+                hook = "type filter hook egress device c0 priority 0;"
+                lines.append(f"add chain netdev crowd out {{ {hook} }}")
+                lines.append(
+                    f"add rule netdev crowd out ether saddr set tcp sport and 0xff map {{ {macs} }}"
+                )
+        return self.crowded
 
     @staticmethod
     def mac(guest):

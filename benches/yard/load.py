@@ -1,5 +1,6 @@
 """What is measured, each as one function of one contender, in plain numbers."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import statistics
 import struct
 import threading
 import time
+import urllib.parse
 
 from . import http
 from .lab import DISCARD, ECHO, inside
@@ -70,16 +72,22 @@ def arrived(lab, link):
 
 
 def redirects(contender, connections, seconds):
-    """A stranger asks for pages: redirects a second, and p50 and p99 of a redirect in ms."""
+    """Strangers ask for pages: redirects a second, and p50 and p99 of a redirect in ms.
+
+    `core` is the rate for each second of processor time that the daemon used.
+    """
     site = contender.site
+    used = contender.cpu()
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "5s"]
     words += ["-H", "Connection: close", f"http://{site.far}/"]
-    text = contender.lab.run(site.guests, *words).stdout
+    text = contender.lab.run(site.crowd(), *words).stdout
+    used = contender.cpu() - used
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", text)))
     return {
         "rate": rate,
+        "core": rate * seconds / used if used else 0.0,
         "p50": milliseconds(re.search(r"50%\s+([\d.]+\w+)", text)[1]),
         "p99": milliseconds(re.search(r"99%\s+([\d.]+\w+)", text)[1]),
         "failed": errors + (int(bad[1]) if bad else 0),
@@ -92,57 +100,148 @@ def milliseconds(text):
 
 
 def login(contender, guest):
-    """One login: ms from the code's last byte to the answer, and to the first packet's return.
+    """One login: ms from the code's last byte until the kernel says that the guest is granted,
+    until the answer comes, and until the first packet has come back.
 
     The guest sends a datagram every half millisecond meanwhile; the first that is echoed counts.
-    For openNDS, which has no codes of its own, from the call of `ndsctl auth`.
+    For openNDS, which has no codes of its own, from the call of `ndsctl auth`; what it changes in
+    the kernel is not told apart.
     """
     site = contender.site
     prepared = contender.prepare_login(guest)
-    with site.socket(guest, socket.SOCK_DGRAM) as probe:
+    mac = bytes.fromhex(site.mac(guest).replace(":", ""))
+    times = {}
+    with site.socket(guest, socket.SOCK_DGRAM) as probe, changes(site.router) as kernel:
         probe.setblocking(False)
-        answer = {}
-
-        def wait(pending):
-            answer["ok"] = contender.logged_in(pending)
-            answer["at"] = time.monotonic()
-
         pending = contender.login(guest, prepared)
         began = time.monotonic()
-        waiter = threading.Thread(target=wait, args=(pending,))
-        waiter.start()
-        passed = None
-        while passed is None and time.monotonic() - began < 15:
-            try:
-                probe.sendto(b"?", (site.far, ECHO))
-            except OSError:  # the router's refusal of an earlier one
-                pass
-            if select.select([probe], [], [], 0.0005)[0]:
-                try:
-                    probe.recv(64)
-                    passed = time.monotonic()
-                except OSError:
-                    pass
-        waiter.join()
-    if passed is None or not answer["ok"]:
-        raise SystemExit(f"{contender.name}: guest {guest} logged in but got no packet through")
-    return {"answer": (answer["at"] - began) * 1000, "packet": (passed - began) * 1000}
+        while time.monotonic() - began < 15:
+            if "packet" not in times:
+                with contextlib.suppress(OSError):  # the router's refusal of an earlier one
+                    probe.sendto(b"?", (site.far, ECHO))
+            waiting = [probe, kernel] + ([] if "answer" in times else [pending])
+            for ready in select.select(waiting, [], [], 0.0005)[0]:
+                now = (time.monotonic() - began) * 1000
+                if ready is pending:
+                    times["answer"] = now
+                elif ready is kernel:
+                    if mac in kernel.recv(1 << 16):
+                        times.setdefault("kernel", now)
+                else:
+                    with contextlib.suppress(OSError):
+                        probe.recv(64)
+                        times.setdefault("packet", now)
+            if "answer" in times and "packet" in times:
+                break
+        if "answer" not in times or not contender.logged_in(pending) or "packet" not in times:
+            raise SystemExit(f"{contender.name}: guest {guest} logged in but got no packet through")
+    return times
+
+
+def changes(namespace):
+    """A socket on which the kernel tells of every change of nf_tables in the namespace."""
+    with inside(namespace):
+        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)  # NETLINK_NETFILTER
+    kernel.bind((0, 0))
+    kernel.setsockopt(270, 1, 7)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES
+    return kernel
 
 
 def fill_conntrack(contender, entries):
-    """Guest 0 opens so many flows; returns how many the router then tracks."""
-    site = contender.site
-    with site.socket(0, socket.SOCK_DGRAM) as sender:
-        for flow in range(entries):
-            try:
-                sender.sendto(b"", (site.far, 10000 + flow))
-            except OSError:
-                pass
-            if flow % 100 == 0:
-                time.sleep(0.001)
-    with inside(site.router), open("/proc/thread-self/net/stat/nf_conntrack") as counters:
+    """Puts so many connections of others into the router's table; returns how many it tracks.
+
+    By netlink: no device may open as many as this needs.
+    """
+    with inside(contender.site.router):
+        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)  # NETLINK_NETFILTER
+    with kernel:
+        kernel.bind((0, 0))
+        for first in range(0, entries, 100):
+            flows = range(first, min(first + 100, entries))
+            kernel.send(b"".join(connection(flow) for flow in flows))
+    with inside(contender.site.router), open("/proc/thread-self/net/stat/nf_conntrack") as counters:
         counters.readline()
         return int(counters.readline().split()[0], 16)
+
+
+def connection(number):
+    """The request that adds a UDP connection (linux/netfilter/nfnetlink_conntrack.h)."""
+
+    def attribute(kind, *values):
+        payload = b"".join(values)
+        return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+    def tuple_of(kind, source, target, ports):
+        nested = 0x8000
+        addresses = attribute(1 | nested, attribute(1, source), attribute(2, target))
+        udp = attribute(1, b"\x11"), attribute(2, ports[0]), attribute(3, ports[1])
+        return attribute(kind | nested, addresses, attribute(2 | nested, *udp))
+
+    guest = socket.inet_aton(f"10.9.{100 + number // 50000}.{1 + number % 200}")
+    server = socket.inet_aton("198.19.0.1")
+    ports = struct.pack("!H", 10000 + number // 200), struct.pack("!H", 443)
+    body = struct.pack("!BBH", socket.AF_INET, 0, 0)
+    body += tuple_of(1, guest, server, ports) + tuple_of(2, server, guest, ports[::-1])
+    # Confirmed, and an answer was seen.
+    body += attribute(3, struct.pack("!I", 2 | 8)) + attribute(7, struct.pack("!I", 3600))
+    # IPCTNL_MSG_CT_NEW; request, create, only if new
+    return struct.pack("=LHHLL", 16 + len(body), 0x0100, 0x0601, 0, 0) + body
+
+
+def portal_page(contender, guest):
+    """The page that a stranger is redirected to: bytes on the wire with all its parts, and how
+    many parts come from elsewhere."""
+    site = contender.site
+    site.plug([guest])
+    page, url = http.follow(site, guest, f"http://{site.far}/")
+    parts = re.findall(
+        rb"""(?:<(?:script|img|iframe)[^>]*?src|<link[^>]*?href)\s*=\s*["']?([^"'> ]+)"""
+        rb"""|url\(["']?([^"')]+)""",
+        page.body,
+    )
+    links = {urllib.parse.urljoin(url, (a or b).decode()) for a, b in parts}
+    links = {link for link in links if not link.startswith("data:")}
+    own = {link for link in links if urllib.parse.urlsplit(link).netloc == urllib.parse.urlsplit(url).netloc}
+    return {
+        "bytes": page.size + sum(http.request(site, guest, link).size for link in own),
+        "outside": len(links - own),
+    }
+
+
+def arrivals(contender, guests):
+    """All these guests, never seen before, ask for a page at once: ms to each one's redirect."""
+    site = contender.site
+    site.plug(guests)
+    poller = select.epoll()
+    waiting, times = {}, []
+    began = time.monotonic()
+    for guest in guests:
+        made = site.socket(guest)
+        made.setblocking(False)
+        waiting[made.fileno()] = (made, time.monotonic())
+        made.connect_ex((site.far, 80))
+        poller.register(made, select.EPOLLOUT)
+    while waiting and time.monotonic() - began < 15:
+        for number, event in poller.poll(1):
+            made, since = waiting[number]
+            try:
+                if event & select.EPOLLOUT:
+                    made.send(b"GET / HTTP/1.1\r\nHost: probe.example\r\nConnection: close\r\n\r\n")
+                    poller.modify(made, select.EPOLLIN)
+                    continue
+                redirected = made.recv(4096).split(b" ")[1:2] in ([b"302"], [b"307"])
+            except OSError as error:
+                raise SystemExit(f"{contender.name}: a phone that arrived got {error}") from error
+            if not redirected:
+                raise SystemExit(f"{contender.name}: a phone that arrived was not redirected")
+            times.append((time.monotonic() - since) * 1000)
+            poller.unregister(made)
+            made.close()
+            del waiting[number]
+    poller.close()
+    if waiting:
+        raise SystemExit(f"{contender.name}: {len(waiting)} phones that arrived got no answer")
+    return times
 
 
 def idle_cpu(contenders, seconds):
@@ -156,7 +255,8 @@ def idle_cpu(contenders, seconds):
 def restart_under_traffic(contender):
     """A granted guest sends a packet a millisecond through a restart.
 
-    Returns seconds to the first redirect, and how many packets got no echo.
+    Returns seconds to the first redirect, from the stop and from the start after it, and how many
+    packets got no echo.
     """
     site = contender.site
     stop = threading.Event()
@@ -187,11 +287,11 @@ def restart_under_traffic(contender):
     talker = threading.Thread(target=talk)
     talker.start()
     time.sleep(0.3)
-    seconds = contender.restart()
+    seconds, start = contender.restart()
     time.sleep(0.3)
     stop.set()
     talker.join()
-    return {"seconds": seconds, "sent": sent[0], "lost": sent[0] - len(seen)}
+    return {"seconds": seconds, "start": start, "sent": sent[0], "lost": sent[0] - len(seen)}
 
 
 def median(values):

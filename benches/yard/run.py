@@ -6,12 +6,16 @@ import sys
 import time
 
 from . import load
-from .contenders import OpenNds, Portal
+from .contenders import Limited, Maitred, Office, OpenNds, Portal
 
 CONNECTIONS = (1, 32, 256)
 REDIRECT_SECONDS = 5  # openNDS takes seconds to answer the first of 256
 LEVELS = (1, 1000, 10000)
-LOGIN_GUESTS = 20000  # numbers above every guest that is granted in bulk
+# Numbers above every guest that is granted in bulk.
+LOGIN_GUESTS = 20000
+ARRIVALS = range(30000, 30200)
+READER = 31000
+VISITS = 1_000_000
 
 
 class Plan:
@@ -23,7 +27,8 @@ class Plan:
         self.redirect_rounds = 1 if quick else 3
         self.logins = 20 if quick else 200
         self.idle = 5 if quick else 30
-        self.flows = 5000 if quick else 50000
+        self.flows = 50000
+        self.staff_pages = 30 if quick else 200
         self.starts = 1 if quick else 3
         # Each grant of openNDS reads and writes the rules of all: 1,000 take minutes, 10,000 hours.
         self.most_opennds = 1 if quick else 1000
@@ -33,20 +38,29 @@ def run(lab, folder, kinds, quick):
     """Measures; returns `{"machine": …, "versions": …, metric: {contender: figures}}`."""
     plan = Plan(quick)
     everyone = []
-    for number, kind in enumerate(kinds, 1):
+
+    def make(kind):
         own = folder / kind.__name__.lower()
         own.mkdir()
-        everyone.append(kind(lab, number, own))
+        return kind(lab, len(list(folder.iterdir())), own)
+
+    everyone = [make(kind) for kind in kinds]
+    ours = [c for c in everyone if isinstance(c, Maitred)]
     daemons = [c for c in everyone if isinstance(c, Portal)]
     results = {
         "quick": quick,
         "machine": machine(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "load": os.getloadavg()[0],
         "versions": {c.name: c.version() for c in everyone},
     }
     results["start"] = {c.name: load.median(starts(c, plan.starts)) for c in daemons}
     say("started")
     results["rss 0"] = {c.name: c.rss() for c in daemons}
+    results["page"] = {c.name: load.portal_page(c, READER) for c in daemons}
+    times = {c.name: load.arrivals(c, ARRIVALS) for c in daemons}
+    results["arrivals"] = {name: percentiles(ones) for name, ones in times.items()}
+    say(f"{len(ARRIVALS)} phones arrived at once")
     for connections in CONNECTIONS:
         results[f"redirects {connections}"] = redirects(daemons, connections, plan)
         say(f"redirects, {connections} connections")
@@ -58,7 +72,15 @@ def run(lab, folder, kinds, quick):
         results[f"grants {guests}"] = {c.name: granted[c.name] for c in present if c in daemons}
         say(f"{guests} guests online")
         results[f"rss {guests}"] = {c.name: c.rss() for c in present if c in daemons}
+        if guests == max(LEVELS) and ours:
+            limited = make(Limited)
+            limited.start()
+            limited.grant_up_to(guests)
+            present = [*present, limited]
+            say(f"{guests} guests online with limits")
         results.update(forwarding(present, guests, plan))
+        if guests == max(LEVELS) and ours:
+            lab.stop(limited.process)
         say(f"forwarding with {guests} guests")
         if guests == 1000:
             idle = [c for c in present if c in daemons]
@@ -69,6 +91,12 @@ def run(lab, folder, kinds, quick):
     results["restart"] = {c.name: load.restart_under_traffic(c) for c in daemons}
     for contender in daemons:
         results["restart"][contender.name]["guests"] = contender.granted
+    say("restarted")
+    if ours:
+        office = make(Office)
+        office.record(VISITS)
+        results["staff"] = {ours[0].name: percentiles(office.pages(plan.staff_pages))}
+        say("staff page")
     return results
 
 
@@ -114,11 +142,15 @@ def logins(contender, plan):
         contender.site.plug([guest])
         times.append(load.login(contender, guest))
     figures = {
-        f"{what} {name}": load.percentile([one[what] for one in times], share)
-        for what in ("answer", "packet")
-        for name, share in (("p50", 0.5), ("p99", 0.99))
+        what: percentiles([one[what] for one in times])
+        for what in ("kernel", "answer", "packet")
+        if all(what in one for one in times)
     }
     return figures | {"guests": contender.granted, "flows": flows, "logins": len(times)}
+
+
+def percentiles(values):
+    return {"p50": load.percentile(values, 0.5), "p99": load.percentile(values, 0.99)}
 
 
 def machine():

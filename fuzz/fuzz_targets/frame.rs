@@ -1,5 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = maitred::wire::evidence::parse(bytes);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| maitred_fuzz::frame(bytes));

@@ -9,6 +9,7 @@ pub mod firewall;
 pub mod http;
 pub mod inbox;
 pub mod keys;
+pub mod lists;
 pub mod neighbours;
 pub mod packet;
 pub mod privileges;

@@ -6,9 +6,14 @@ mod check;
 mod clients;
 mod doctor;
 mod grant;
+mod limit;
+mod limits;
+mod list;
 mod password;
 mod print;
+mod reload;
 mod revoke;
+mod rules;
 mod run;
 mod services;
 mod stats;
@@ -23,7 +28,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
-use crate::adapters::control::{self, Ask, AskError};
+use crate::adapters::control::{self, Ask, AskError, List};
 use crate::config::Config;
 
 /// Time for each step of a question to the daemon.
@@ -60,6 +65,14 @@ enum Verb {
     Grant(grant::Arguments),
     /// Put a device offline.
     Revoke(revoke::Arguments),
+    /// Change what a device that is online may use.
+    Limit(limit::Arguments),
+    /// Let a device online always, and count it as no visitor.
+    Trust(list::Arguments),
+    /// Let a device online never.
+    Block(list::Arguments),
+    /// Let the daemon read its configuration again.
+    Reload,
     /// Show the daemon's counters.
     Stats(Output),
     /// Send to HQ what it has not got yet.
@@ -101,7 +114,7 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
             for warning in loaded.warnings(config) {
                 eprintln!("maitred: {warning}");
             }
-            run::run(&loaded)
+            run::run(config, &loaded)
         }
         Verb::Check(check) => check::check(config, check),
         Verb::Doctor(output) => doctor::doctor(config, &output),
@@ -109,6 +122,10 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Clients(output) => clients::clients(config, &output),
         Verb::Grant(grant) => grant::grant(config, grant),
         Verb::Revoke(revoke) => revoke::revoke(config, &revoke),
+        Verb::Limit(limit) => limit::limit(config, &limit),
+        Verb::Trust(device) => list::list(config, List::Trusted, &device),
+        Verb::Block(device) => list::list(config, List::Blocked, &device),
+        Verb::Reload => reload::reload(config),
         Verb::Stats(output) => stats::stats(config, &output),
         Verb::Sync(sync) => sync::sync(config, &sync),
         Verb::Token(token) => token::token(&token),

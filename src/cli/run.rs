@@ -4,6 +4,7 @@
 //! anything else is opened, and every port is bound before the first guest is answered.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
@@ -40,10 +42,11 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(3);
 const BLOCKING_THREADS: usize = 4;
 const STACK: usize = 512 << 10;
 
-pub(super) fn run(config: &Config) -> anyhow::Result<()> {
+pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     let mut folders = vec![config.store.state_dir.as_path(), &config.store.run_dir];
-    if let Some(Sms::Spool { dir }) = &config.sms {
+    for sms in &config.sms {
+        let Sms::Spool { dir } = sms else { continue };
         folders.push(dir);
     }
     privileges::give_up(config.store.user.as_deref(), &folders)?;
@@ -55,11 +58,13 @@ pub(super) fn run(config: &Config) -> anyhow::Result<()> {
         .thread_stack_size(STACK)
         .build()
         .context("starting the runtime")?
-        .block_on(serve(config, &lock))
+        .block_on(serve(path, config, &lock))
 }
 
-async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
+async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> {
     let clock = Clock::new(config.store.clock);
+    // From here on a SIGHUP is a question, not the end.
+    let hangups = on(SignalKind::hangup())?;
     let (inbox, outlet) = Inbox::new();
     let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
     let (table, found) = firewall::open(firewall::Plan::from_config(config), inbox.clone())?;
@@ -69,10 +74,12 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
     let secrets = Secrets { guest_key: keys.guest };
-    let mut domain = Domain::new(config.policy(), secrets, keys::random()?);
+    let state = rules::State::load(config)?;
+    let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
     let live = match found {
-        firewall::Found::Ours(live) => Some(live),
-        firewall::Found::Nothing => None,
+        firewall::Found::Ours(live) if !live.is_empty() => Some(live),
+        // Nobody in it: `on_stop = "closed"` left it so, and whose time is not over comes back.
+        firewall::Found::Ours(_) | firewall::Found::Nothing => None,
     };
     let first = domain.restore(snapshot, live, clock.now());
 
@@ -83,24 +90,27 @@ async fn serve(config: &Config, lock: &Lock) -> anyhow::Result<()> {
     })?;
     let (closing, closed) = watch::channel(false);
     let (links, known) = watch::channel(neighbours::Links::new());
+    let heard = known.clone();
     let zones = (0..).map(ZoneId).zip(interfaces.clone());
     let captures = Captures::new(zones, inbox.clone());
+    let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref()));
     let hands = Hands {
         firewall: table,
         store: store.clone(),
         sms,
         neighbours: Neighbours::new(interfaces.clone(), known)?,
     };
+    let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
-    let counters = Arc::<Counters>::default();
-    let mut pages = open_pages(config, clock, &inbox, &store, &texts, &counters, &closed)?;
+    let mut pages = open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
     pages.spawn(control::serve(
         control::bind(lock)?,
         inbox.clone(),
-        services::control(config, clock, &store, &counters)?,
+        services::control(config, clock, &store, &counters, &rules)?,
         until(closed.clone()),
     ));
+    tokio::spawn(reload_on(hangups, rules));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
@@ -132,16 +142,17 @@ type Pages = JoinSet<()>;
 /// Binds every port, then serves: the redirect and the portal in each zone, the staff page.
 fn open_pages(
     config: &Config,
-    clock: Clock,
     inbox: &Inbox,
     store: &Store,
     texts: &Arc<Catalogues>,
     counters: &Counters,
+    links: &watch::Receiver<neighbours::Links>,
     closed: &watch::Receiver<bool>,
 ) -> anyhow::Result<Pages> {
     let address = PortalAddress { name: config.portal.name.clone(), port: config.portal.port };
-    let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?;
-    let asked = http::bind_zones(&config.zone, config.portal.port)?;
+    let clock = Clock::new(config.store.clock);
+    let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?.follow(links);
+    let asked = http::bind_zones(&config.zone, config.portal.port)?.follow(links);
     let office = config.staff.as_ref().map(|staff| http::bind_staff(staff.listen)).transpose()?;
     let site = portal::Portal {
         store: config.store.name.clone(),
@@ -243,6 +254,13 @@ async fn wait_for_the_end(
     let _ = stop.send(true);
     anyhow::ensure!(!failed, "a server ended by itself");
     Ok(())
+}
+
+async fn reload_on(mut hangups: Signal, rules: Arc<Rules>) {
+    while hangups.recv().await.is_some() {
+        // The outcome is in the log.
+        let _ = rules.reload().await;
+    }
 }
 
 fn on(kind: SignalKind) -> anyhow::Result<Signal> {

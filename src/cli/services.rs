@@ -1,27 +1,51 @@
 //! What the running daemon tells of itself, put together from its adapters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tracing::warn;
 
+use super::rules::Rules;
+use crate::adapters::capture::{Captures, Counts, Tally};
 use crate::adapters::control::{self, Services};
-use crate::adapters::http::{Counts, staff};
+use crate::adapters::http::{self, staff};
+use crate::adapters::inbox::Inbox;
+use crate::adapters::sms::{self, SmsHandle};
 use crate::adapters::store::Store;
 use crate::adapters::store::report::{BUCKET_MINUTES, DayReport, Repeat};
 use crate::adapters::sync::{Nightly, Schedule, Settings};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::names::ZoneId;
+use crate::wire::evidence::FrameError;
 
-/// What came to each listener.
-#[derive(Debug, Default)]
+/// What the adapters count.
+#[derive(Debug)]
 pub(super) struct Counters {
-    pub(super) intercept: Arc<Counts>,
-    pub(super) portal: Arc<Counts>,
-    pub(super) staff: Arc<Counts>,
+    capture: Tally,
+    inbox: Inbox,
+    sms: Option<Arc<sms::Counters>>,
+    pub(super) intercept: Arc<http::Counts>,
+    pub(super) portal: Arc<http::Counts>,
+    pub(super) staff: Arc<http::Counts>,
     pub(super) control: Arc<control::Counters>,
+}
+
+impl Counters {
+    pub(super) fn new(captures: &Captures, inbox: &Inbox, sms: Option<&SmsHandle>) -> Self {
+        Self {
+            capture: captures.tally(),
+            inbox: inbox.clone(),
+            sms: sms.map(SmsHandle::counters),
+            intercept: Arc::default(),
+            portal: Arc::default(),
+            staff: Arc::default(),
+            control: Arc::default(),
+        }
+    }
 }
 
 /// Today's figures, for the staff page. Without a trusted clock there is no today.
@@ -52,18 +76,22 @@ pub(super) fn today(
     }))
 }
 
-/// What the control socket asks besides the domain: `stats` and `sync`. Starts the nightly run.
+/// What the control socket asks besides the domain: `stats`, `sync` and changes of the rules.
+/// Starts the nightly run.
 pub(super) fn control(
     config: &Config,
     clock: Clock,
     store: &Store,
     counters: &Arc<Counters>,
+    rules: &Arc<Rules>,
 ) -> anyhow::Result<Services> {
     let today = today(config, clock, store)?;
-    let (counted, kept) = (Arc::clone(counters), store.clone());
+    let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
+    let (names, counted, kept) = (zones.clone(), Arc::clone(counters), store.clone());
     let stats = control::service(move || {
-        let (report, counted, kept) = (today(), Arc::clone(&counted), kept.clone());
-        async move { Ok(figures(report.await.ok().as_ref(), &counted, &kept)) }
+        let report = today();
+        let (names, counted, kept) = (names.clone(), Arc::clone(&counted), kept.clone());
+        async move { Ok(figures(report.await.ok().as_ref(), &names, &counted, &kept)) }
     });
     let nightly = nightly(config, clock, store)?.map(Arc::new);
     let sync = control::service(move || {
@@ -74,12 +102,8 @@ pub(super) fn control(
             serde_json::to_value(summary).map_err(|problem| problem.to_string())
         }
     });
-    Ok(Services {
-        zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
-        stats,
-        sync,
-        counters: Arc::clone(&counters.control),
-    })
+    let change = rules.changer();
+    Ok(Services { zones, stats, sync, change, counters: Arc::clone(&counters.control) })
 }
 
 fn nightly(config: &Config, clock: Clock, store: &Store) -> anyhow::Result<Option<Nightly>> {
@@ -89,10 +113,17 @@ fn nightly(config: &Config, clock: Clock, store: &Store) -> anyhow::Result<Optio
     Ok(Some(Nightly::start(store.clone(), settings, schedule, clock)?))
 }
 
-fn figures(report: Option<&DayReport>, counters: &Counters, store: &Store) -> Value {
+fn figures(
+    report: Option<&DayReport>,
+    zones: &[String],
+    counters: &Counters,
+    store: &Store,
+) -> Value {
     let written = store.counts();
     json!({
         "today": report.map(day),
+        "capture": capture(zones, &counters.capture),
+        "inbox": { "dropped": counters.inbox.dropped() },
         "intercept": listener(&counters.intercept),
         "portal": listener(&counters.portal),
         "staff": listener(&counters.staff),
@@ -101,6 +132,7 @@ fn figures(report: Option<&DayReport>, counters: &Counters, store: &Store) -> Va
             "malformed": count(&counters.control.malformed),
             "strangers": count(&counters.control.strangers),
         },
+        "sms": counters.sms.as_deref().map(messages),
         "store": {
             "groups": written.groups,
             "settled": written.settled,
@@ -131,7 +163,43 @@ fn repeat(repeat: Repeat) -> Value {
     json!({ "all": repeat.all, "again": repeat.again })
 }
 
-fn listener(counts: &Counts) -> Value {
+/// What was heard in each zone.
+fn capture(zones: &[String], tally: &Tally) -> Value {
+    let zone = |(ZoneId(zone), heard): (ZoneId, Counts)| {
+        let refused = FrameError::ALL.map(|kind| (kind.as_str(), heard.refused[kind.place()]));
+        let name = zones.get(usize::from(zone))?.clone();
+        let heard = json!({
+            "frames": heard.frames,
+            "refused": BTreeMap::from(refused),
+            "paced": heard.paced,
+            "lost": heard.lost,
+        });
+        Some((name, heard))
+    };
+    tally.counts().filter_map(zone).collect::<Map<_, _>>().into()
+}
+
+fn messages(counters: &sms::Counters) -> Value {
+    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let provider = |tally: sms::Tally| {
+        let mean = tally.total.checked_div(tally.taken);
+        json!({
+            "provider": tally.provider,
+            "taken": tally.taken,
+            "failed": tally.failed,
+            "mean_ms": mean.map(millis),
+            "slowest_ms": mean.map(|_| millis(tally.slowest)),
+        })
+    };
+    json!({
+        "taken": count(&counters.taken),
+        "failed": count(&counters.failed),
+        "refused": count(&counters.refused),
+        "providers": counters.tallies().into_iter().map(provider).collect::<Vec<_>>(),
+    })
+}
+
+fn listener(counts: &http::Counts) -> Value {
     json!({
         "served": count(&counts.served),
         "malformed": count(&counts.malformed),

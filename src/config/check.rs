@@ -1,5 +1,7 @@
 //! What types alone cannot say: ranges, names, and values that contradict each other.
 
+mod sms;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::PasswordHash;
 use jiff::tz::TimeZone;
 
-use super::{Config, Length, Portal, Secret, Sms, Store, Zone};
+use super::{Config, Length, Portal, Secret, Store, Zone};
 use crate::domain::names::Mark;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -27,7 +29,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     portal(config, &mut found);
     zones(config, &mut found);
     code(config, &mut found);
-    sms(config, &mut found);
+    sms::check(config, &mut found);
     visit(config, &mut found);
     staff(config, &mut found);
     hq(config, &mut found);
@@ -219,27 +221,6 @@ fn code(config: &Config, found: &mut Found) {
     }
 }
 
-fn sms(config: &Config, found: &mut Found) {
-    match &config.sms {
-        None => {}
-        Some(Sms::Spool { dir }) => absolute(dir, "sms.dir", found),
-        Some(Sms::Webhook { url, body, authorization, timeout, retries }) => {
-            found.unless(web_address(url.reveal()), "sms.url", WEB_ADDRESS);
-            let json = serde_json::from_str::<serde_json::Value>(body.reveal()).is_ok();
-            found.unless(json, "sms.body", "must be JSON");
-            let has = |part| body.reveal().contains(part);
-            found.unless(
-                has("{phone}") && (has("{code}") || has("{text}")),
-                "sms.body",
-                "must have {phone}, and {code} or {text}, in its texts",
-            );
-            header(authorization.as_ref(), "sms.authorization", found);
-            found.length("sms.timeout", *timeout, MINUTE, "must be above 0, 1m at most");
-            found.unless(*retries <= 5, "sms.retries", "must be at most 5");
-        }
-    }
-}
-
 fn visit(config: &Config, found: &mut Found) {
     let visit = &config.visit;
     found.length("visit.leave_after", visit.leave_after, DAY, "must be above 0, 1d at most");
@@ -287,15 +268,22 @@ fn hq(config: &Config, found: &mut Found) {
 fn lists(config: &Config, found: &mut Found) {
     let lists = &config.lists;
     found.unless(config.follow.keys.len() <= 2, "follow.keys", "must be two at most");
-    for (path, macs) in
-        [("lists.trusted_macs", &lists.trusted_macs), ("lists.blocked_macs", &lists.blocked_macs)]
-    {
+    for (path, macs) in [
+        ("lists.trusted_macs", &lists.trusted_macs),
+        ("lists.blocked_macs", &lists.blocked_macs),
+        ("lists.preemptive_macs", &lists.preemptive_macs),
+    ] {
         for mac in macs.iter().filter(|mac| !mac.is_station()) {
             found.unless(false, path, &format!("must hold devices; {mac} is a group address"));
         }
     }
     for mac in lists.trusted_macs.intersection(&lists.blocked_macs) {
         found.unless(false, "lists.blocked_macs", &format!("must not hold {mac}, it is trusted"));
+    }
+    for mac in lists.preemptive_macs.iter() {
+        let other = lists.trusted_macs.contains(mac) || lists.blocked_macs.contains(mac);
+        let should = format!("must not hold {mac}, it is on another list");
+        found.unless(!other, "lists.preemptive_macs", &should);
     }
 }
 

@@ -85,19 +85,20 @@ impl Config {
         if open && self.holds_secrets() {
             warnings.push(format!("{0} holds secrets; chmod 600 {0}", path.display()));
         }
-        if self.sms.is_none() && self.follow.keys.is_empty() {
+        if self.sms.is_empty() && self.follow.keys.is_empty() {
             warnings.push("neither [sms] nor follow.keys: no guest can get online".into());
         }
-        if matches!(&self.sms, Some(Sms::Webhook { url, .. }) if url.reveal().starts_with("http:"))
-        {
-            warnings.push("sms.url is http: numbers and codes travel in clear".into());
+        for (key, address) in self.sms.iter().filter_map(Sms::address) {
+            if address.starts_with("http:") {
+                warnings.push(format!("sms.{key} is http: numbers and codes travel in clear"));
+            }
         }
         warnings
     }
 
     fn holds_secrets(&self) -> bool {
         self.staff.is_some()
-            || matches!(self.sms, Some(Sms::Webhook { .. }))
+            || self.sms.iter().any(Sms::holds_secrets)
             || self.hq.as_ref().is_some_and(|hq| hq.token.is_some())
     }
 }
@@ -189,13 +190,15 @@ fn distance(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
-/// The place of `path` (`zone.1.interface`), or of as much of it as the file has.
+/// The place of `path` (`zone.1.interface`), or of as much of it as the file has. A number is
+/// passed over where a list of one stands as a table.
 fn place(document: &Spanned<DeTable<'_>>, path: &str) -> Range<usize> {
     let mut span = document.span();
     let mut table = Some(document.get_ref());
     let mut array = None;
     for step in path.split('.') {
         let next: Option<&Spanned<DeValue<'_>>> = match (table, array) {
+            (Some(_), _) if step.parse::<usize>().is_ok() => continue,
             (Some(table), _) => table.get(step),
             (_, Some(array)) => step.parse::<usize>().ok().and_then(|at| <[_]>::get(array, at)),
             _ => None,
@@ -213,8 +216,11 @@ fn key_within(
     span: &Range<usize>,
     key: &str,
 ) -> Option<Range<usize>> {
-    let tables = document.get_ref().values().filter(|value| value.span() == *span);
-    tables
+    let values = || document.get_ref().values();
+    let lists = values().filter_map(|value| value.get_ref().as_array());
+    values()
+        .chain(lists.flat_map(|list| list.iter()))
+        .filter(|value| value.span() == *span)
         .filter_map(|value| value.get_ref().as_table())
         .flat_map(|table| table.keys())
         .find(|name| name.get_ref() == key)

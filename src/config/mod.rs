@@ -5,6 +5,8 @@ mod check;
 mod load;
 mod policy;
 mod portal;
+mod reload;
+mod sms;
 mod units;
 
 use std::collections::BTreeSet;
@@ -18,10 +20,11 @@ use crate::domain::names::Mac;
 
 pub use load::{ConfigError, Problem};
 pub use portal::{Portal, Return};
+pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Which store this is.
@@ -35,8 +38,9 @@ pub struct Config {
     /// One-time codes.
     #[serde(default)]
     pub code: Code,
-    /// Who carries the messages.
-    pub sms: Option<Sms>,
+    /// Who carries the messages, in the order they are tried; 8 at most.
+    #[serde(default, deserialize_with = "sms::one_or_more")]
+    pub sms: Vec<Sms>,
     /// Follow tokens.
     #[serde(default)]
     pub follow: Follow,
@@ -56,7 +60,7 @@ pub struct Config {
 }
 
 /// `[store]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
     /// The store's id at HQ: letters, digits, `-`, `_`, `.`; 1 to 64.
@@ -83,7 +87,7 @@ pub struct Store {
 }
 
 /// `[[zone]]`, in openNDS's words.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     /// The zone's name: letters, digits, `-`, `_`; 1 to 16.
@@ -112,6 +116,9 @@ pub struct Zone {
     /// Devices online at once, 1 to 32,767.
     #[serde(default = "defaults::max_clients")]
     pub max_clients: usize,
+    /// A device that is granted here is granted in every zone that roams, with one session.
+    #[serde(default)]
+    pub roam: bool,
     /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
     #[serde(default)]
     pub walled_garden: Vec<Network>,
@@ -121,7 +128,7 @@ pub struct Zone {
 }
 
 /// `[code]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Code {
     /// Digits, 4 to 6.
@@ -146,36 +153,8 @@ pub struct Code {
     pub countries: Vec<String>,
 }
 
-/// `[sms]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, tag = "provider", rename_all = "snake_case")]
-pub enum Sms {
-    /// A file a message in a folder: for a modem daemon, or for tests.
-    Spool {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// An HTTP POST a message.
-    Webhook {
-        /// `http://` or `https://`; a secret, because providers put keys in it.
-        url: Secret,
-        /// The JSON body. In its texts `{phone}` (`+` and digits), `{code}`, `{text}` and
-        /// `{store}` are filled in.
-        body: Secret,
-        /// `Authorization` header.
-        authorization: Option<Secret>,
-        /// Time for one try, 60 seconds at most.
-        #[serde(default = "defaults::webhook_timeout")]
-        timeout: Length,
-        /// Further tries after a failure that may pass, 5 at most. All tries together take at
-        /// most half of `code.lifetime`.
-        #[serde(default = "defaults::webhook_retries")]
-        retries: u8,
-    },
-}
-
 /// `[follow]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Follow {
     /// Ed25519 public keys (base64), two at most, for rotation.
@@ -183,7 +162,7 @@ pub struct Follow {
 }
 
 /// `[visit]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Visit {
     /// Without evidence for this long a visit is closed, at its last evidence.
@@ -196,7 +175,7 @@ pub struct Visit {
 }
 
 /// `[staff]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Staff {
     /// Address and port of the page; never one that guests can reach, so not `0.0.0.0`.
@@ -209,7 +188,7 @@ pub struct Staff {
 }
 
 /// `[hq]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hq {
     /// `https://` (or `http://` inside a private network): the batches' endpoint.
@@ -230,7 +209,7 @@ pub struct Hq {
 }
 
 /// `[firewall]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Firewall {
     /// Bits of the connection mark that are ours: one run of 16 ones.
@@ -253,13 +232,15 @@ pub enum OnStop {
 }
 
 /// `[lists]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lists {
     /// Always online, never counted as visitors.
     pub trusted_macs: BTreeSet<Mac>,
     /// Never online.
     pub blocked_macs: BTreeSet<Mac>,
+    /// Online as soon as they are seen, with their zone's limits, and counted as visitors.
+    pub preemptive_macs: BTreeSet<Mac>,
 }
 
 impl Default for Code {
@@ -318,12 +299,6 @@ mod defaults {
     }
     pub(super) const fn max_clients() -> usize {
         10_000
-    }
-    pub(super) const fn webhook_timeout() -> Length {
-        Length::seconds(5)
-    }
-    pub(super) const fn webhook_retries() -> u8 {
-        2
     }
     pub(super) const fn staff_session() -> Length {
         Length::minutes(12 * 60)

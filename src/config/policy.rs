@@ -29,6 +29,7 @@ impl Config {
             },
             trusted_macs: self.lists.trusted_macs.clone(),
             blocked_macs: self.lists.blocked_macs.clone(),
+            preemptive_macs: self.lists.preemptive_macs.clone(),
             remember_for: self.portal.remember_for.0,
             return_by_tap: self.portal.r#return == Return::Tap,
         }
@@ -49,5 +50,6 @@ fn zone(zone: &Zone) -> ZonePolicy {
             quota: zone.quota.map(|amount| amount.0),
         },
         max_clients: zone.max_clients,
+        roam: zone.roam,
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Length;
 
 /// `[portal]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Portal {
     /// TCP port of the pages, on every zone's interface; neither 0 nor one of DNS or DHCP.

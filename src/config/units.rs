@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for TimeOfDay {
 }
 
 /// A text that never prints: a password hash, a token.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -110,10 +110,12 @@ impl Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // serde's own message would print a value of another type.
-        String::deserialize(deserializer)
-            .map(Self)
-            .map_err(|_| serde::de::Error::custom("a secret is a text in quotes"))
+        String::deserialize(deserializer).map(Self).map_err(|error| {
+            // serde's own message about a value of another type would print it.
+            let missing = error.to_string().starts_with("missing field");
+            let mistyped = || serde::de::Error::custom("a secret is a text in quotes");
+            if missing { error } else { mistyped() }
+        })
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Domain;
 use super::device::{Device, Key};
-use super::effect::{ClientRow, Effect, EndReason, Firewall, Method, Record, Report, Status};
+use super::effect::{ClientRow, Effect, EndReason, Method, Report, Status};
 use super::event::Command;
 use super::names::{Mac, Now, RequestId, SessionId, ZoneId};
-use super::policy::Identity;
+use super::policy::{Identity, Overrides};
 use super::session::{Opening, Waiter, report};
 
 impl Domain {
@@ -24,12 +24,14 @@ impl Domain {
                 let rows = self.devices.iter().map(|(key, device)| self.row(key, device, now));
                 Some(Report::Clients(rows.collect()))
             }
-            Command::Grant { mac, zone, length } => {
-                match self.staff_grant(request, (mac, zone), length, now, effects) {
-                    Ok(()) => None,
-                    Err(text) => Some(Report::Refused(text.into())),
-                }
-            }
+            Command::Grant { mac, zone, length, limits } => self
+                .staff_grant(request, (mac, zone), (length, &limits), now, effects)
+                .err()
+                .map(|text| Report::Refused(text.into())),
+            Command::Limit { mac, limits } => self
+                .staff_limit(request, mac, &limits, now, effects)
+                .err()
+                .map(|text| Report::Refused(text.into())),
             Command::Revoke { mac } => Some(self.staff_revoke(mac, now, effects)),
         };
         if let Some(answer) = answer {
@@ -86,7 +88,7 @@ impl Domain {
         &mut self,
         request: RequestId,
         (mac, zone): (Mac, Option<ZoneId>),
-        length: Option<Duration>,
+        (length, overrides): (Option<Duration>, &Overrides),
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Result<(), &'static str> {
@@ -94,10 +96,10 @@ impl Domain {
             return Err("not the address of a device");
         }
         if self.policy.blocked_macs.contains(&mac) {
-            return Err("the device is in blocked_macs");
+            return Err("the device is blocked");
         }
         if self.policy.trusted_macs.contains(&mac) {
-            return Err("the device is in trusted_macs and needs no grant");
+            return Err("the device is trusted and needs no grant");
         }
         if length == Some(Duration::ZERO) {
             return Err("a grant needs a length");
@@ -107,10 +109,13 @@ impl Domain {
             .or_else(|| (self.policy.zones.len() == 1).then_some(ZoneId(0)))
             .ok_or("the device was never seen, and there is more than one zone: name one")?;
         let rules = self.policy.zone(zone).ok_or("there is no such zone")?;
-        let (limits, length) = (rules.limits, length.unwrap_or(rules.session_timeout));
+        let limits = rules.limits.with(overrides);
+        let default_length = rules.session_timeout;
         let key = Key { zone, mac };
+        self.bring(key);
         if let Some(id) = self.devices.get(key).and_then(|device| device.session) {
-            return self.prolong(request, id, length, now, effects);
+            let length = length.unwrap_or(default_length);
+            return self.change(request, id, (Some(length), overrides), now, effects);
         }
         if self.devices.get(key).is_none() {
             self.devices.entry(key).last = now.boot;
@@ -119,17 +124,40 @@ impl Domain {
             identity: Identity::Staff,
             method: Method::Staff,
             limits,
-            length: Some(length),
+            length: Some(length.unwrap_or(default_length)),
         };
         self.open(key, opening, Some(Waiter::Control(request)), now, effects)
             .map_err(|_| "too many devices are online")
     }
 
-    fn prolong(
+    /// Gives a device's sessions other limits.
+    fn staff_limit(
+        &mut self,
+        request: RequestId,
+        mac: Mac,
+        overrides: &Overrides,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), &'static str> {
+        if self.policy.trusted_macs.contains(&mac) {
+            return Err("the device is trusted and has no limits");
+        }
+        let sessions = self.sessions_of(mac);
+        if sessions.is_empty() {
+            return Err("the device is not online");
+        }
+        for id in sessions {
+            self.change(request, id, (None, overrides), now, effects)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a session another end or other limits, at once and with what it has used.
+    fn change(
         &mut self,
         request: RequestId,
         id: SessionId,
-        length: Duration,
+        (length, overrides): (Option<Duration>, &Overrides),
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Result<(), &'static str> {
@@ -137,23 +165,23 @@ impl Domain {
         else {
             return Err("the device is just being let in; try again");
         };
-        session.deadline = Some(now.boot + length);
         session.waiting.push(Waiter::Control(request));
-        self.timers.set(super::Timer::Session(id), session.deadline);
-        let (up, down, left) = (session.grant.used_up, session.grant.used_down, Some(length));
-        if let Some(grant) = session.grant(now.boot) {
-            effects.push(Effect::Firewall(Firewall::Replace(grant)));
-        }
-        effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
+        let limits = session.grant.limits.with(overrides);
+        let deadline = length.map_or(session.deadline, |length| Some(now.boot + length));
+        let identity = session.identity;
+        self.rewrite(id, identity, limits, deadline, now, effects);
         Ok(())
+    }
+
+    fn sessions_of(&self, mac: Mac) -> Vec<SessionId> {
+        self.zones().filter_map(|zone| self.devices.get(Key { zone, mac })?.session).collect()
     }
 
     fn staff_revoke(&mut self, mac: Mac, now: Now, effects: &mut Vec<Effect>) -> Report {
         if self.policy.trusted_macs.contains(&mac) {
-            return Report::Refused("the device is in trusted_macs".into());
+            return Report::Refused("the device is trusted".into());
         }
-        let sessions: Vec<SessionId> =
-            self.zones().filter_map(|zone| self.devices.get(Key { zone, mac })?.session).collect();
+        let sessions = self.sessions_of(mac);
         if sessions.is_empty() {
             return Report::Refused("the device is not online".into());
         }

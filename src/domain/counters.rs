@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::effect::{Effect, EndReason, Firewall, Record};
 use super::event::Usage;
 use super::names::{Now, SessionId};
-use super::policy::Identity;
 use super::session::READ_EVERY;
 use super::{Domain, Timer};
 
@@ -84,9 +83,9 @@ impl Domain {
         }
         let spent = session.quota_left() == Some(0);
         let silence = now.boot - session.moved;
-        let guest = matches!(session.identity, Identity::Guest(_));
+        let visitor = session.identity.is_visitor();
         let idle =
-            guest && self.policy.zone(key.zone).is_some_and(|zone| silence >= zone.idle_timeout);
+            visitor && self.policy.zone(key.zone).is_some_and(|zone| silence >= zone.idle_timeout);
         // Bytes to the device arrive whether it is there or not; its own show that it is.
         if moved_up {
             self.sight(key, None, None, now, effects);

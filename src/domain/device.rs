@@ -102,6 +102,14 @@ impl Devices {
         self.strangers.set(key, None);
     }
 
+    /// Takes a device to another place, where none is known by that key.
+    pub(super) fn rename(&mut self, from: Key, to: Key) {
+        if let Some(device) = self.map.remove(&from) {
+            self.strangers.set(from, None);
+            self.map.insert(to, device);
+        }
+    }
+
     /// Sorts the device in again after its session or its last evidence changed.
     pub(super) fn refile(&mut self, key: Key) {
         let stranger = self.get(key).filter(|device| device.session.is_none());

@@ -184,6 +184,15 @@ pub enum Record {
         /// Last evidence; the boot's start if that was in an earlier boot.
         last: BootTime,
     },
+    /// A session goes on with other rights. Committed at once, with what came before.
+    SessionChanged {
+        /// Which.
+        session: SessionId,
+        /// Who, from now on.
+        identity: Identity,
+        /// What it may use in all.
+        limits: Limits,
+    },
     /// A follow token was used, and must never be good again.
     TokenUsed {
         /// Its one-time number.
@@ -207,6 +216,8 @@ pub enum Method {
     Staff,
     /// The trusted list.
     Trusted,
+    /// The preemptive list.
+    Preemptive,
 }
 
 /// Why a session ended.
@@ -253,6 +264,7 @@ impl Method {
             Self::Remembered => "remembered",
             Self::Staff => "staff",
             Self::Trusted => "trusted",
+            Self::Preemptive => "preemptive",
         }
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::effect::Refusal;
 use super::names::{Mac, Mark, Phone, RequestId, SessionId, WallTime, ZoneId};
+use super::policy::{Overrides, Policy};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -37,6 +39,14 @@ pub enum Event {
         /// What for.
         command: Command,
     },
+    /// The owner decided anew, with the same zones; the answer is a
+    /// [`super::effect::Answer::Control`].
+    Reload {
+        /// Whom to answer.
+        request: RequestId,
+        /// The rules from now on.
+        policy: Box<Policy>,
+    },
     /// The kernel confirmed a grant.
     Granted(SessionId),
     /// The kernel refused a grant; nothing of it stands.
@@ -55,8 +65,8 @@ pub enum Event {
         mac: Mac,
         /// Which message, as numbered by the effect.
         message: u32,
-        /// Whether a provider took it.
-        taken: bool,
+        /// Whether a provider took it, or what the guest is to be told.
+        sent: Result<(), Refusal>,
     },
     /// The daemon is about to stop: what is only in memory goes to disk.
     Stopping,
@@ -167,7 +177,8 @@ pub enum Command {
     Status,
     /// Every device known.
     Clients,
-    /// Open the firewall for a device, `length` or the zone's `session_timeout` long.
+    /// Open the firewall for a device, `length` or the zone's `session_timeout` long, or give its
+    /// session this much time and other limits.
     Grant {
         /// The device.
         mac: Mac,
@@ -175,6 +186,15 @@ pub enum Command {
         zone: Option<ZoneId>,
         /// How long.
         length: Option<Duration>,
+        /// What differs from the zone's limits, or from the session's.
+        limits: Overrides,
+    },
+    /// Change the limits of a device's sessions; what they have used stays used.
+    Limit {
+        /// The device.
+        mac: Mac,
+        /// What changes.
+        limits: Overrides,
     },
     /// Close the firewall for a device.
     Revoke {

@@ -13,8 +13,10 @@ mod portal;
 mod presence;
 pub mod probe;
 mod queue;
+mod reload;
 pub mod report;
 mod restore;
+mod roam;
 mod session;
 mod visit;
 
@@ -119,6 +121,7 @@ impl Domain {
                 self.portal(request, client, ask, now, effects);
             }
             Event::Control { request, command } => self.control(request, &command, now, effects),
+            Event::Reload { request, policy } => self.reload(request, *policy, now, effects),
             Event::Granted(id) => {
                 let confirm = |session: &mut session::Session, asked| {
                     session.in_kernel = true;
@@ -132,7 +135,7 @@ impl Domain {
             Event::GrantFailed(id) => self.grant_failed(id, now, effects),
             Event::StoreFailed(id) => self.store_failed(id, now, effects),
             Event::Usage(usage) => self.usage(usage, now, effects),
-            Event::Sms { mac, message, taken } => self.sms(mac, message, taken),
+            Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }

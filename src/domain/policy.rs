@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::names::{GuestKey, Mac, ZoneId};
 
 /// Everything the domain is told by the configuration. Zones are indexed by [`ZoneId`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The store's id at HQ.
     pub store_id: String,
@@ -24,6 +24,9 @@ pub struct Policy {
     pub trusted_macs: BTreeSet<Mac>,
     /// Never online.
     pub blocked_macs: BTreeSet<Mac>,
+    /// Online as soon as they are seen, with their zone's limits, and counted as visitors: those
+    /// that HQ knows.
+    pub preemptive_macs: BTreeSet<Mac>,
     /// A device whose guest verified within this time gets back online without a code; zero: never.
     pub remember_for: Duration,
     /// Such a device is asked for one tap first.
@@ -45,6 +48,8 @@ pub struct ZonePolicy {
     pub limits: Limits,
     /// Granted devices at once; further ones are told that the store is full.
     pub max_clients: usize,
+    /// A device that is granted here is granted in every zone that roams.
+    pub roam: bool,
 }
 
 /// What one session may use. `None` is no limit.
@@ -62,8 +67,43 @@ pub struct Limits {
     pub quota: Option<u64>,
 }
 
+/// Changes to a session's [`Limits`]: `None` leaves one as it is, zero lifts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overrides {
+    /// See [`Limits::upload_rate`].
+    pub upload_rate: Option<u64>,
+    /// See [`Limits::download_rate`].
+    pub download_rate: Option<u64>,
+    /// See [`Limits::upload_quota`].
+    pub upload_quota: Option<u64>,
+    /// See [`Limits::download_quota`].
+    pub download_quota: Option<u64>,
+    /// See [`Limits::quota`].
+    pub quota: Option<u64>,
+}
+
+impl Limits {
+    /// These limits with some changed.
+    #[must_use]
+    pub fn with(self, changes: &Overrides) -> Self {
+        let changed = |old: Option<u64>, new: Option<u64>| match new {
+            None => old,
+            Some(0) => None,
+            Some(limit) => Some(limit),
+        };
+        Self {
+            upload_rate: changed(self.upload_rate, changes.upload_rate),
+            download_rate: changed(self.download_rate, changes.download_rate),
+            upload_quota: changed(self.upload_quota, changes.upload_quota),
+            download_quota: changed(self.download_quota, changes.download_quota),
+            quota: changed(self.quota, changes.quota),
+        }
+    }
+}
+
 /// One-time codes and their limits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodePolicy {
     /// Digits, 4 to 6.
     pub length: u8,
@@ -105,11 +145,48 @@ pub enum Identity {
     Guest(GuestKey),
     /// A device on the trusted list.
     Trusted,
+    /// A device on the preemptive list.
+    Preemptive,
     /// A clerk or engineer, by `maitred grant`.
     Staff,
 }
 
+impl Identity {
+    /// Whether this is a visitor, whose session ends when they leave or fall silent.
+    pub const fn is_visitor(&self) -> bool {
+        matches!(self, Self::Guest(_) | Self::Preemptive)
+    }
+}
+
 impl Policy {
+    /// Whether a grant in one zone opens the other: they are the same, or both roam.
+    pub fn joined(&self, one: ZoneId, other: ZoneId) -> bool {
+        let roams = |zone| self.zone(zone).is_some_and(|zone| zone.roam);
+        one == other || (roams(one) && roams(other))
+    }
+
+    /// Whether the lists leave a session to a device. One that is trusted now holds another kind.
+    pub fn allows(&self, mac: Mac, identity: Identity) -> bool {
+        let listed = match identity {
+            Identity::Preemptive => self.preemptive_macs.contains(&mac),
+            _ => true,
+        };
+        let trusted = identity == Identity::Trusted;
+        listed && !self.blocked_macs.contains(&mac) && self.trusts(mac) == trusted
+    }
+
+    /// Whether a device is always online; the blocked list comes first.
+    pub fn trusts(&self, mac: Mac) -> bool {
+        self.trusted_macs.contains(&mac) && !self.blocked_macs.contains(&mac)
+    }
+
+    /// Whether a device is online as soon as it is seen, as a visitor.
+    pub fn expects(&self, mac: Mac) -> bool {
+        self.preemptive_macs.contains(&mac)
+            && !self.trusted_macs.contains(&mac)
+            && !self.blocked_macs.contains(&mac)
+    }
+
     /// The rules of one zone. `None` if the configuration no longer has it.
     pub fn zone(&self, zone: ZoneId) -> Option<&ZonePolicy> {
         self.zones.get(usize::from(zone.0))

@@ -6,7 +6,7 @@ use super::auth::follow::{self, Token};
 use super::device::Key;
 use super::effect::{Effect, EndReason, Message, Method, Record, Refusal, View};
 use super::event::{Ask, Client, Consent, Language};
-use super::names::{GuestKey, Now, Phone, RequestId, SessionId};
+use super::names::{GuestKey, Mac, Now, Phone, RequestId, SessionId};
 use super::policy::Identity;
 use super::session::{Opening, Waiter, online_view, reply};
 
@@ -124,6 +124,10 @@ impl Domain {
     /// The page of the step that a device without a session is at.
     fn step(&self, key: Key, refusal: Option<Refusal>, now: Now) -> View {
         match self.devices.get(key).and_then(|device| device.code.as_ref()) {
+            // No code will come to that number; ask for another.
+            Some(code) if code.unsent == Some(Refusal::BadPhone) => {
+                View::Phone { refusal: refusal.or(code.unsent) }
+            }
             Some(code) => View::Code {
                 mask: code.mask.clone(),
                 resend_in: self.throttle.wait(key.mac, &self.policy.code, now.boot),
@@ -257,16 +261,19 @@ impl Domain {
     }
 
     /// How the sending of a code ended.
-    pub(super) fn sms(&mut self, mac: super::names::Mac, message: u32, taken: bool) {
-        if taken {
+    pub(super) fn sms(&mut self, mac: Mac, message: u32, sent: Result<(), Refusal>) {
+        let Err(refusal) = sent else {
             self.counters.codes_sent += 1;
             return;
-        }
+        };
         for zone in self.zones() {
             let code = self.devices.get_mut(Key { zone, mac }).and_then(|d| d.code.as_mut());
             if let Some(code) = code.filter(|code| code.message == message) {
-                code.not_sent = true;
-                self.throttle.excuse(mac);
+                code.unsent = Some(refusal);
+                // A number that had its share would not get the next one either.
+                if refusal != Refusal::TooMany {
+                    self.throttle.excuse(mac);
+                }
             }
         }
     }

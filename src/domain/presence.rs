@@ -29,6 +29,7 @@ impl Domain {
         if self.policy.zone(key.zone).is_none() || !key.mac.is_station() {
             return;
         }
+        self.bring(key);
         if self.devices.get(key).is_none()
             && let Some(oldest) = self.devices.crowded()
         {
@@ -48,7 +49,7 @@ impl Domain {
         self.devices.refile(key);
         self.record_presence(key, now, effects);
         self.arm_device(key);
-        self.let_trusted_in(key, now, effects);
+        self.let_listed_in(key, now, effects);
     }
 
     /// A device said goodbye; it was there to say so.
@@ -120,7 +121,7 @@ impl Domain {
         let session = self.devices.get(key).and_then(|device| device.session);
         if let Some(id) = session.filter(|_| left)
             && let Some(session) = self.sessions.live.get(&id)
-            && matches!(session.identity, Identity::Guest(_))
+            && session.identity.is_visitor()
         {
             self.end(id, EndReason::Left, true, now, effects);
         }
@@ -184,18 +185,30 @@ impl Domain {
         }
     }
 
-    fn let_trusted_in(&mut self, key: Key, now: Now, effects: &mut Vec<Effect>) {
-        if !self.policy.trusted_macs.contains(&key.mac)
-            || self.policy.blocked_macs.contains(&key.mac)
-            || self.devices.get(key).is_none_or(|d| d.session.is_some() || now.boot < d.retry)
-        {
+    /// Opens for a device that a list lets in.
+    pub(super) fn let_listed_in(&mut self, key: Key, now: Now, effects: &mut Vec<Effect>) {
+        if self.devices.get(key).is_none_or(|d| d.session.is_some() || now.boot < d.retry) {
             return;
         }
-        let opening = Opening {
-            identity: Identity::Trusted,
-            method: Method::Trusted,
-            limits: Limits::default(),
-            length: None,
+        let opening = if self.policy.trusts(key.mac) {
+            Opening {
+                identity: Identity::Trusted,
+                method: Method::Trusted,
+                limits: Limits::default(),
+                length: None,
+            }
+        } else if self.policy.expects(key.mac)
+            && let Some(zone) = self.policy.zone(key.zone)
+            && !self.full(zone, key)
+        {
+            Opening {
+                identity: Identity::Preemptive,
+                method: Method::Preemptive,
+                limits: zone.limits,
+                length: Some(zone.session_timeout),
+            }
+        } else {
+            return;
         };
         // Fails only while all marks are taken; the next sighting tries again.
         let _ = self.open(key, opening, None, now, effects);

@@ -8,7 +8,7 @@ use super::device::{Key, STRANGERS};
 use super::effect::{Effect, EndReason, Firewall, Grant, Record};
 use super::event::{Live, SavedSession, SavedVisit, Snapshot};
 use super::names::{Now, SessionId};
-use super::policy::{Identity, Limits};
+use super::policy::Limits;
 use super::session::Session;
 use super::visit::Visit;
 
@@ -34,7 +34,9 @@ impl Domain {
         }
         for saved in snapshot.devices.into_iter().take(STRANGERS) {
             if self.policy.zone(saved.zone).is_some() {
-                let device = self.devices.entry(Key { zone: saved.zone, mac: saved.mac });
+                let key = Key { zone: saved.zone, mac: saved.mac };
+                self.bring(key);
+                let device = self.devices.entry(key);
                 device.hostname = saved.hostname.map(Into::into);
                 device.recorded = true;
                 device.last = now.boot;
@@ -67,6 +69,7 @@ impl Domain {
     fn restore_visit(&mut self, saved: &SavedVisit, now: Now, effects: &mut Vec<Effect>) {
         let key = Key { zone: saved.zone, mac: saved.mac };
         self.next_visit = self.next_visit.max(saved.visit.0 + 1);
+        self.bring(key);
         let guest = self.guests.get(saved.mac).map(|known| known.guest);
         let visit = Visit::restore(saved, guest, now.boot);
         let counts = self.policy.zone(key.zone).is_some()
@@ -96,7 +99,10 @@ impl Domain {
         let key = Key { zone: grant.zone, mac: grant.mac };
         self.sessions.next = self.sessions.next.max(id.0 + 1);
         // The kernel's word on time, bytes and mark is newer than the last checkpoint.
-        let stands = kept.as_ref().is_some_and(|l| l.mac == grant.mac && l.zone == grant.zone);
+        let stands = kept
+            .as_ref()
+            .is_some_and(|l| l.mac == grant.mac && self.policy.joined(l.zone, grant.zone));
+        self.bring(key);
         let stray = kept.as_ref().filter(|_| !stands).map(bare);
         if let Some(live) = kept.filter(|_| stands) {
             grant.left = live.left;
@@ -149,9 +155,7 @@ impl Domain {
     ) -> Option<EndReason> {
         let key = session.key();
         let allowed = self.policy.zone(key.zone).is_some()
-            && !self.policy.blocked_macs.contains(&key.mac)
-            && self.policy.trusted_macs.contains(&key.mac)
-                == (session.identity == Identity::Trusted)
+            && self.policy.allows(key.mac, session.identity)
             && self.devices.get(key).is_none_or(|device| device.session.is_none());
         if !allowed {
             Some(EndReason::Revoked)

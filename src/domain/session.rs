@@ -7,7 +7,7 @@ use super::device::Key;
 use super::effect::{
     Answer, Effect, EndReason, Firewall, Grant, Method, Record, Refusal, Report, View,
 };
-use super::names::{BootTime, Mark, Now, RequestId, SessionId};
+use super::names::{BootTime, Mark, Now, RequestId, SessionId, ZoneId};
 use super::policy::{Identity, Limits, ZonePolicy};
 use super::{Domain, Timer};
 
@@ -215,7 +215,7 @@ impl Domain {
     pub(super) fn admit(&mut self, session: Session, now: BootTime) {
         let (id, key) = (session.grant.session, session.key());
         if session.identity != Identity::Trusted {
-            *self.clients.entry(key.zone).or_insert(0) += 1;
+            self.count_client(key.zone, 1);
         }
         self.timers.set(Timer::Session(id), session.deadline);
         if self.timers.time(Timer::Read).is_none() {
@@ -224,6 +224,42 @@ impl Domain {
         self.sessions.insert(session);
         self.devices.refile(key);
         self.arm_device(key);
+    }
+
+    /// Changes what a live session is, at once, on disk and in the kernel; nothing is cut, and
+    /// what it has used stays used.
+    pub(super) fn rewrite(
+        &mut self,
+        id: SessionId,
+        identity: Identity,
+        limits: Limits,
+        deadline: Option<BootTime>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.live.get_mut(&id) else { return };
+        let counted = session.identity != Identity::Trusted;
+        session.identity = identity;
+        session.grant.limits = limits;
+        session.deadline = deadline;
+        let zone = session.grant.zone;
+        let (up, down) = (session.grant.used_up, session.grant.used_down);
+        let left = session.left(now.boot);
+        if let Some(grant) = session.grant(now.boot) {
+            effects.push(Effect::Firewall(Firewall::Replace(grant)));
+        }
+        effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
+        effects.push(Effect::Store(Record::SessionChanged { session: id, identity, limits }));
+        self.timers.set(Timer::Session(id), deadline);
+        if counted && identity == Identity::Trusted {
+            self.count_client(zone, -1);
+        }
+    }
+
+    /// One more, or one less, of those who count towards a zone's `max_clients`.
+    pub(super) fn count_client(&mut self, zone: ZoneId, change: isize) {
+        let online = self.clients.entry(zone).or_default();
+        *online = online.saturating_add_signed(change);
     }
 
     /// Lets a request wait for the session, or answers it if too many do already.
@@ -292,10 +328,8 @@ impl Domain {
         let Some(session) = self.sessions.remove(id) else { return };
         let key = session.key();
         self.timers.set(Timer::Session(id), None);
-        if session.identity != Identity::Trusted
-            && let Some(online) = self.clients.get_mut(&key.zone)
-        {
-            *online = online.saturating_sub(1);
+        if session.identity != Identity::Trusted {
+            self.count_client(key.zone, -1);
         }
         if matches!(reason, EndReason::Quota | EndReason::Logout | EndReason::Revoked) {
             self.guests.void(key.mac);
@@ -307,6 +341,11 @@ impl Domain {
             // Who went and came back is greeted anew.
             let told = !matches!(reason, EndReason::Failed | EndReason::Left);
             device.ended = told.then_some(reason);
+            // Its list lets it in again, but not at once with new time and volume.
+            let spent = matches!(reason, EndReason::Quota | EndReason::Logout | EndReason::Revoked);
+            if session.identity == Identity::Preemptive && spent {
+                device.retry = session.deadline.unwrap_or(now.boot);
+            }
         }
         self.devices.refile(key);
         self.arm_device(key);

@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 /// Reads a message; `source` is the station that sent the frame, and must be the client.
-pub(super) fn parse(payload: &[u8], source: Mac) -> Result<Message, FrameError> {
+pub fn parse(payload: &[u8], source: Mac) -> Result<Message, FrameError> {
     let raw = Raw::new(payload).map_err(|_| FrameError::Dhcp)?;
     // The length comes first: `chaddr` trusts it.
     let ethernet = raw.hlen() == 6 && raw.htype() == HType::Eth;
@@ -69,7 +69,7 @@ pub(super) fn parse(payload: &[u8], source: Mac) -> Result<Message, FrameError> 
 }
 
 /// Passes what a DHCPv6 client sends: nothing that comes from servers or relays.
-pub(super) fn check_v6(payload: &[u8]) -> Result<(), FrameError> {
+pub fn check_v6(payload: &[u8]) -> Result<(), FrameError> {
     use v6::MessageType as M;
     // One byte of type and three of transaction id (RFC 8415, section 8).
     let Some(&[kind, ..]) = payload.first_chunk::<4>() else { return Err(FrameError::Dhcp) };

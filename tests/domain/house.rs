@@ -45,6 +45,7 @@ pub(crate) fn policy() -> Policy {
         preauth_idle_timeout: seconds(1800),
         limits: Limits::default(),
         max_clients: 100,
+        roam: false,
     };
     Policy {
         store_id: "s1".into(),
@@ -65,6 +66,7 @@ pub(crate) fn policy() -> Policy {
         visit: VisitPolicy { leave_after: seconds(300), merge_gap: seconds(900) },
         trusted_macs: BTreeSet::new(),
         blocked_macs: BTreeSet::new(),
+        preemptive_macs: BTreeSet::new(),
         remember_for: Duration::ZERO,
         return_by_tap: false,
     }

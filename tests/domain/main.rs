@@ -5,5 +5,6 @@
 
 mod house;
 mod properties;
+mod reload;
 mod restart;
 mod stories;

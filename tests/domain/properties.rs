@@ -1,8 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use maitred::domain::effect::{Answer, Effect, Firewall, Grant, Message, Method, Record, View};
+use maitred::domain::effect::{
+    Answer, Effect, Firewall, Grant, Message, Method, Record, Refusal, View,
+};
 use maitred::domain::event::{Ask, Client, Command, Event, Usage};
 use maitred::domain::names::{BootTime, Mac, RequestId, SessionId, VisitId, WallTime};
+use maitred::domain::policy::{Limits, Overrides, Policy};
 use proptest::prelude::*;
 
 use crate::house::*;
@@ -27,6 +30,9 @@ enum Step {
     Logout(u8),
     StaffGrant(u8),
     StaffRevoke(u8),
+    Limit(u8, u64),
+    /// The owner trusts and blocks other devices: a bit each; blocked goes first.
+    Reload(u8, u8),
     Status,
     /// Kernel or disk settle what they were asked: yes or no.
     Kernel(bool),
@@ -54,6 +60,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => device().prop_map(Step::Logout),
         1 => device().prop_map(Step::StaffGrant),
         1 => device().prop_map(Step::StaffRevoke),
+        1 => (device(), 0u64..9000).prop_map(|(d, quota)| Step::Limit(d, quota)),
+        2 => (0u8..32, 0u8..32).prop_map(|(t, b)| Step::Reload(t & b, b & !t)),
         1 => Just(Step::Status),
         6 => prop::bool::weighted(0.85).prop_map(Step::Kernel),
         6 => prop::bool::weighted(0.85).prop_map(Step::Disk),
@@ -69,6 +77,8 @@ struct Witness {
     sent: Vec<(BootTime, Message)>,
     codes: BTreeMap<Mac, String>,
     wrong: BTreeMap<Mac, u32>,
+    trusted: BTreeSet<Mac>,
+    blocked: BTreeSet<Mac>,
     /// Evidence that justifies a grant, by device.
     proofs: BTreeSet<Mac>,
     granted: BTreeSet<SessionId>,
@@ -122,11 +132,16 @@ impl Witness {
         assert!(count(day, &|_| true) <= 8, "all numbers here are of one range");
     }
 
+    fn may(&self, mac: Mac) -> bool {
+        let proof = self.proofs.contains(&mac) || self.trusted.contains(&mac);
+        proof && !self.blocked.contains(&mac)
+    }
+
     fn firewall(&mut self, change: &Firewall) {
         match change {
             Firewall::Grant(grant) => {
                 assert!(self.granted.insert(grant.session), "granted twice");
-                assert!(self.proofs.contains(&grant.mac), "granted without proof");
+                assert!(self.may(grant.mac), "granted without proof");
                 self.kernel.push(grant.session);
                 self.usage.insert(grant.session, 0);
             }
@@ -163,7 +178,7 @@ impl Witness {
                 assert!(self.started.contains(session) && self.ended.insert(*session));
             }
             Record::VisitOpened { visit, mac, at, .. } => {
-                assert!(*mac != mac_of(TRUSTED), "trusted devices are no visitors");
+                assert!(!self.trusted.contains(mac), "trusted devices are no visitors");
                 assert!(self.open.insert(*visit, (*mac, *at)).is_none());
                 assert!(*at == now);
             }
@@ -185,6 +200,12 @@ fn mac_of(device: u8) -> Mac {
     mac(device)
 }
 
+fn rules() -> Policy {
+    let mut rules = policy();
+    rules.zones[0].max_clients = 3;
+    rules
+}
+
 struct Story {
     house: House,
     witness: Witness,
@@ -192,11 +213,10 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
-        let mut rules = policy();
+        let mut rules = rules();
         rules.trusted_macs.insert(mac_of(TRUSTED));
-        rules.zones[0].max_clients = 3;
         let mut witness = Witness::default();
-        witness.proofs.insert(mac_of(TRUSTED));
+        witness.trusted.insert(mac_of(TRUSTED));
         Self { house: House::new(rules), witness }
     }
 
@@ -205,10 +225,10 @@ impl Story {
         let effects = self.house.tell(event);
         self.witness.watch(&effects, now);
         let grants = self.house.domain.grants(now);
-        let guests = grants.iter().filter(|grant| grant.mac != mac_of(TRUSTED)).count();
-        assert!(guests <= 3 + usize::from(DEVICES), "max_clients, but for staff's grants");
         for grant in grants {
-            assert!(self.witness.proofs.contains(&grant.mac));
+            assert!(self.witness.may(grant.mac));
+            let trusted = self.witness.trusted.contains(&grant.mac);
+            assert!(!trusted || (grant.left, grant.limits) == (None, Limits::default()));
             assert!(!self.witness.ended.contains(&grant.session));
             assert!(!self.witness.revoked.contains(&grant.session));
         }
@@ -290,7 +310,7 @@ impl Story {
                 // More wrong tries than allowed kill even the right code.
                 let dead = self.witness.wrong.get(&mac_of(device)).is_some_and(|n| *n >= 3);
                 let before = self.witness.granted.len();
-                let trusted = device == TRUSTED;
+                let trusted = self.witness.trusted.contains(&mac_of(device));
                 self.ask(device, Ask::SubmitCode { code });
                 assert!(trusted || !dead || self.witness.granted.len() == before);
             }
@@ -301,7 +321,8 @@ impl Story {
                 let online =
                     self.house.domain.grants(self.house.now.boot).iter().any(|g| g.mac == mac);
                 let guests = self.house.domain.grants(self.house.now.boot).len();
-                if !online && guests < 3 {
+                let trusted = self.witness.trusted.contains(&mac);
+                if !online && guests < 3 && !trusted && !self.witness.blocked.contains(&mac) {
                     *self.witness.wrong.entry(mac).or_insert(0) += 1;
                 }
                 self.ask(device, Ask::SubmitCode { code });
@@ -324,22 +345,43 @@ impl Story {
                 let mac = mac_of(device);
                 self.witness.proofs.insert(mac);
                 let length = Some(seconds(1000));
-                self.command(Command::Grant { mac, zone: None, length });
+                let limits = Overrides { quota: Some(5000), ..Overrides::default() };
+                self.command(Command::Grant { mac, zone: None, length, limits });
             }
             Step::StaffRevoke(device) => self.command(Command::Revoke { mac: mac_of(device) }),
+            Step::Limit(device, quota) => {
+                let limits = Overrides { quota: Some(quota), ..Overrides::default() };
+                self.command(Command::Limit { mac: mac_of(device), limits });
+            }
+            Step::Reload(trusted, blocked) => self.reload(trusted, blocked),
             Step::Status => self.command(Command::Status),
             Step::Kernel(agrees) => self.kernel(agrees),
             Step::Disk(agrees) => self.disk(agrees),
             Step::SmsOutcome(taken) => {
                 if let Some((_, message)) = self.witness.sent.last() {
                     let (mac, message) = (message.mac, message.message);
-                    self.tell(Event::Sms { mac, message, taken });
+                    let sent = taken.then_some(()).ok_or(Refusal::NotSent);
+                    self.tell(Event::Sms { mac, message, sent });
                 }
             }
             Step::Usage(bytes, missing) => self.usage(bytes, missing),
             Step::TableLost => self.tell(Event::TableLost),
             _ => unreachable!("a guest's step"),
         }
+    }
+
+    fn reload(&mut self, trusted: u8, blocked: u8) {
+        let macs = |bits: u8| (0..DEVICES).filter(move |d| bits >> d & 1 == 1).map(mac_of);
+        // What fell due before goes by the old rules.
+        self.tell(Event::Tick);
+        self.witness.trusted = macs(trusted).collect();
+        self.witness.blocked = macs(blocked).collect();
+        let mut policy = rules();
+        policy.trusted_macs.clone_from(&self.witness.trusted);
+        policy.blocked_macs.clone_from(&self.witness.blocked);
+        let request = self.house.request();
+        self.witness.awaited.insert(request);
+        self.tell(Event::Reload { request, policy: Box::new(policy) });
     }
 
     fn usage(&mut self, bytes: u64, missing: bool) {

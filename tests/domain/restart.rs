@@ -3,7 +3,7 @@ use std::time::Duration;
 use maitred::domain::effect::{EndReason, Firewall, Grant, Record, Refusal, Report, View};
 use maitred::domain::event::{Ask, Command, Live, SavedGuest, SavedSession, SavedVisit, Snapshot};
 use maitred::domain::names::{BootTime, GuestKey, Mac, Mark, SessionId, VisitId, WallTime};
-use maitred::domain::policy::{Identity, Limits};
+use maitred::domain::policy::{Identity, Limits, Overrides};
 
 use crate::house::*;
 
@@ -208,7 +208,12 @@ fn ten_thousand_guests_fit_into_nine_megabytes() {
     for number in 0..10_000 {
         house.pass(Duration::from_millis(20));
         house.seen(device(number));
-        let grant = Command::Grant { mac: device(number), zone: None, length: None };
+        let grant = Command::Grant {
+            mac: device(number),
+            zone: None,
+            length: None,
+            limits: Overrides::default(),
+        };
         assert_eq!(house.command(grant), Report::Done);
     }
     // The turnstile has kept some waiting.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use maitred::domain::effect::{Effect, EndReason, Firewall, Record, Refusal, Report, View};
 use maitred::domain::event::{Ask, Command, Consent, Event, Language, Usage};
 use maitred::domain::names::{Mac, Phone, SessionId, WallTime};
+use maitred::domain::policy::Overrides;
 
 use crate::house::*;
 
@@ -155,12 +156,37 @@ fn messages_need_consent_and_a_country_and_may_fail() {
     let wait = seconds(60);
     let soon = view(&house.ask_for_code(mac(1), 1)).unwrap();
     assert_eq!(refusal(&soon), Some(Refusal::TooSoon { wait }));
-    house.tell(Event::Sms { mac: mac(1), message: message.unwrap() + 1, taken: false });
+    let unsent = Err(Refusal::NotSent);
+    house.tell(Event::Sms { mac: mac(1), message: message.unwrap() + 1, sent: unsent });
     assert_eq!(refusal(&house.page(mac(1), Ask::Show)), None);
-    house.tell(Event::Sms { mac: mac(1), message: message.unwrap(), taken: false });
+    house.tell(Event::Sms { mac: mac(1), message: message.unwrap(), sent: unsent });
     assert_eq!(refusal(&house.page(mac(1), Ask::Show)), Some(Refusal::NotSent));
     assert!(code(&house.ask_for_code(mac(1), 1)).is_some());
     assert_eq!(house.page(mac(1), Ask::ChangeNumber), View::Phone { refusal: None });
+}
+
+#[test]
+fn what_a_provider_says_of_a_number_reaches_the_guest() {
+    let mut house = House::new(policy());
+    let mut last = 0;
+    let mut send = |house: &mut House, number, refusal| {
+        let effects = house.ask_for_code(mac(1), number);
+        let sent = effects.iter().find_map(|effect| match effect {
+            Effect::Sms(message) => Some(message.message),
+            _ => None,
+        });
+        last = sent.unwrap_or(last);
+        house.tell(Event::Sms { mac: mac(1), message: last, sent: Err(refusal) });
+        house.page(mac(1), Ask::Show)
+    };
+    // A number that does not exist: the page asks for another, and the guest need not wait.
+    let bad = View::Phone { refusal: Some(Refusal::BadPhone) };
+    assert_eq!(send(&mut house, 1, Refusal::BadPhone), bad);
+    // A number that had its share: waiting is what helps.
+    let page = send(&mut house, 2, Refusal::TooMany);
+    assert!(matches!(page, View::Code { refusal: Some(Refusal::TooMany), .. }), "{page:?}");
+    let soon = view(&house.ask_for_code(mac(1), 2)).unwrap();
+    assert_eq!(refusal(&soon), Some(Refusal::TooSoon { wait: seconds(60) }));
 }
 
 #[test]
@@ -183,7 +209,12 @@ fn a_full_store_and_a_blocked_device_are_told_so() {
     for ask in [Ask::Show, submit("1"), Ask::Logout, Ask::Follow { token: token(mac(9), 1) }] {
         assert_eq!(house.page(mac(9), ask), View::Blocked);
     }
-    let report = house.command(Command::Grant { mac: mac(9), zone: None, length: None });
+    let report = house.command(Command::Grant {
+        mac: mac(9),
+        zone: None,
+        length: None,
+        limits: Overrides::default(),
+    });
     assert!(matches!(report, Report::Refused(_)));
 }
 
@@ -398,7 +429,12 @@ fn one_who_is_remembered_may_be_asked_for_a_tap() {
 #[test]
 fn staff_open_and_prolong() {
     let mut house = House::new(policy());
-    let grant = |length| Command::Grant { mac: mac(1), zone: None, length: Some(length) };
+    let grant = |length| Command::Grant {
+        mac: mac(1),
+        zone: None,
+        length: Some(length),
+        limits: Overrides::default(),
+    };
     assert_eq!(house.command(grant(seconds(600))), Report::Done);
     assert_eq!(house.command(grant(seconds(6000))), Report::Done);
     assert_eq!(ended(&house.pass(seconds(5999))), None);
@@ -435,7 +471,12 @@ fn strange_addresses_and_zones_open_nothing() {
     for mac in [Mac([0; 6]), Mac([0xff; 6]), Mac([1, 0, 0x5e, 0, 0, 1])] {
         assert!(house.seen(mac).is_empty());
         assert_eq!(house.page(mac, Ask::Show), View::Phone { refusal: Some(Refusal::Failed) });
-        let report = house.command(Command::Grant { mac, zone: None, length: None });
+        let report = house.command(Command::Grant {
+            mac,
+            zone: None,
+            length: None,
+            limits: Overrides::default(),
+        });
         assert!(matches!(report, Report::Refused(_)));
     }
 }

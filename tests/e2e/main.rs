@@ -7,17 +7,23 @@
     reason = "a failed step fails the test"
 )]
 
+#[path = "../frames/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod frames;
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod bad_input;
 mod browser;
 mod captive_api;
 mod cli;
 mod doctor;
 mod follow;
 mod lab_itself;
+mod lists;
 mod login;
 mod probes;
+mod reload;
 mod restart;
 mod returning;
 mod revoke;
@@ -25,3 +31,4 @@ mod staff;
 mod sync;
 mod visits;
 mod wall;
+mod zones;

@@ -119,6 +119,16 @@ impl Gateway {
         process.wait(Duration::from_secs(5));
     }
 
+    /// Writes another configuration; it is read at the next reload or start.
+    pub fn configure(&self, settings: &Settings) {
+        settings.write(&self.folder);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.borrow().as_ref().expect("it runs").signal(signal);
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.borrow().as_ref().expect("it runs").pid()

@@ -31,6 +31,7 @@ pub struct Guest {
     /// Its owner's number.
     pub phone: String,
     port: String,
+    router: String,
     folder: PathBuf,
     client: Option<(Dhcp, Background)>,
 }
@@ -59,9 +60,31 @@ impl Guest {
             hostname: format!("phone-{number}"),
             phone: format!("1380013800{number}"),
             port,
+            router: router.name().to_owned(),
             folder,
             client: None,
         }
+    }
+
+    /// Goes to the guest network behind this bridge; [`Self::join`] it then.
+    #[track_caller]
+    pub fn walk_to(&mut self, bridge: &str) {
+        self.vanish();
+        let line = ["ip", "-n", &self.router, "link", "set", &self.port, "master", bridge, "up"];
+        super::run(&line, 5).ok();
+    }
+
+    /// Gets another IPv6 address by DHCPv6, and gives it.
+    #[track_caller]
+    pub fn lease_v6(&self) -> String {
+        let (script, leases, pid) = (self.file("dhcp.sh"), self.file("leases6"), self.file("pid6"));
+        let args = ["dhclient", "-6", "-d", "-sf", &script, "-lf", &leases, "-pf", &pid, "eth0"];
+        let _client = self.netns.spawn(&args, &self.folder.join("dhcp6.log"));
+        until(Duration::from_secs(15), "a DHCPv6 lease", || {
+            let text = self.netns.exec(&["ip", "-6", "-o", "addr", "show", "dev", "eth0"]).ok();
+            let leased = text.split_whitespace().find_map(|word| word.strip_suffix("/128"));
+            leased.map(str::to_owned)
+        })
     }
 
     /// Comes into the store and gets an address by DHCP; waits for IPv6 too.
@@ -277,6 +300,7 @@ impl Deref for Staff {
 /// What a DHCP client calls with what it got: udhcpc's words first, dhclient's second.
 const DHCP_SCRIPT: &str = r#"#!/bin/sh
 case "$1$reason" in
+BOUND6) ip addr replace "$new_ip6_address/128" dev eth0 ;;
 deconfig | RELEASE | EXPIRE | FAIL | STOP) ip -4 addr flush dev eth0 ;;
 bound | renew | BOUND | RENEW | REBIND | REBOOT)
     ip addr replace "${ip:-$new_ip_address}/16" dev eth0

@@ -103,7 +103,8 @@ fn wire(netns: &Netns, router: &Netns) {
          addr add {WEB_V4}/32 dev lo
          addr add {DNS_V4}/32 dev lo
          addr add {WEB_V6}/128 dev lo nodad
-         route add 2001:db8:77::/64 via 2001:db8:100::2"
+         route add 2001:db8:77::/64 via 2001:db8:100::2
+         route add 2001:db8:79::/64 via 2001:db8:100::2"
     ));
     router.ip("route add default via 198.51.100.1
          route add default via 2001:db8:100::1");

@@ -8,6 +8,8 @@
 //!  staff ───────── lan ┘
 //! ```
 //!
+//! A lab of two zones has a second bridge, `br-guest2`, beside the first.
+//!
 //! Names carry the test process's id, so tests run side by side; what a killed test left is swept
 //! by the next. Every command has a time limit. Needs root; says what is missing.
 
@@ -44,6 +46,10 @@ pub use run::{Background, run, until};
 pub const ROUTER_V4: &str = "10.77.0.1";
 /// See [`ROUTER_V4`].
 pub const ROUTER_V6: &str = "2001:db8:77::1";
+/// The router's addresses on the second guest bridge.
+pub const ROUTER2_V4: &str = "10.79.0.1";
+/// See [`ROUTER2_V4`].
+pub const ROUTER2_V6: &str = "2001:db8:79::1";
 /// The router's address on the staff network.
 pub const STAFF_V4: &str = "10.78.0.1";
 
@@ -64,6 +70,12 @@ pub struct Lab {
 impl Lab {
     /// Builds a store with so many guests (not joined yet), at most 9.
     pub fn new(guests: u8) -> Self {
+        Self::with_zones(1, guests)
+    }
+
+    /// The same with one or two guest bridges; guests are on the first until they [`Guest::walk_to`]
+    /// the other.
+    pub fn with_zones(zones: usize, guests: u8) -> Self {
         require();
         netns::sweep();
         let name = name();
@@ -71,6 +83,7 @@ impl Lab {
         let router = Netns::new(&format!("{name}-router"));
         let internet = Internet::new(Netns::new(&format!("{name}-internet")), &router, &folder.0);
         wire_router(&router, &folder.0);
+        BRIDGES[..zones].iter().for_each(|bridge| bridge.build(&router));
         let dnsmasq = serve_addresses(&router, &folder.0);
         let staff = Staff::new(Netns::new(&format!("{name}-staff")), &router, &folder.0);
         let guests = (1..=guests)
@@ -170,7 +183,36 @@ fn require() {
     }
 }
 
-/// Guest bridge, forwarding, and the part of the router's own firewall (fw4) that matters: source NAT on the uplink,
+/// A guest network of the store.
+#[derive(Debug)]
+pub struct Bridge {
+    /// Its interface on the router.
+    pub name: &'static str,
+    mac: &'static str,
+    v4: &'static str,
+    v6: &'static str,
+}
+
+/// The guest networks.
+pub const BRIDGES: [Bridge; 2] = [
+    Bridge { name: "br-guest", mac: "02:00:5e:77:00:01", v4: ROUTER_V4, v6: ROUTER_V6 },
+    Bridge { name: "br-guest2", mac: "02:00:5e:79:00:01", v4: ROUTER2_V4, v6: ROUTER2_V6 },
+];
+
+impl Bridge {
+    /// Makes it in the router.
+    pub fn build(&self, router: &Netns) {
+        let Self { name, mac, v4, v6 } = self;
+        router.ip(&format!(
+            "link add {name} address {mac} type bridge forward_delay 0
+             addr add {v4}/16 dev {name}
+             addr add {v6}/64 dev {name} nodad
+             link set {name} up"
+        ));
+    }
+}
+
+/// Forwarding, and the part of the router's own firewall (fw4) that matters: source NAT on the uplink,
 /// and a guest zone that rejects input but for what the package opens.
 fn wire_router(router: &Netns, folder: &Path) {
     router.sysctl(&[
@@ -184,18 +226,13 @@ fn wire_router(router: &Netns, folder: &Path) {
     if router.exec(&["test", "-e", bridged]).success {
         router.sysctl(&["net.bridge.bridge-nf-call-iptables=0"]);
     }
-    router.ip(&format!(
-        "link add br-guest address 02:00:5e:77:00:01 type bridge forward_delay 0
-         addr add {ROUTER_V4}/16 dev br-guest
-         addr add {ROUTER_V6}/64 dev br-guest nodad
-         link set br-guest up"
-    ));
     let rules = folder.join("fw4.nft");
     std::fs::write(&rules, FW4).unwrap();
     router.exec(&["nft", "-f", rules.to_str().unwrap()]).ok();
 }
 
-/// dnsmasq as a store's router runs it: DHCP, router advertisements, DNS by way of the uplink.
+/// dnsmasq as a store's router runs it: DHCP, router advertisements, DHCPv6, DNS by way of the
+/// uplink.
 fn serve_addresses(router: &Netns, folder: &Path) -> Background {
     let leases = format!("--dhcp-leasefile={}", folder.join("leases").display());
     let server = format!("--server={}", internet::DNS_V4);
@@ -216,10 +253,13 @@ fn serve_addresses(router: &Netns, folder: &Path) -> Background {
         "--no-ping",
         "--bind-dynamic",
         "--interface=br-guest",
+        "--interface=br-guest2",
         "--interface=lan",
         "--dhcp-authoritative",
         "--dhcp-range=10.77.1.1,10.77.250.254,255.255.0.0,1h",
-        "--dhcp-range=::,constructor:br-guest,ra-only,64,1h",
+        "--dhcp-range=10.79.1.1,10.79.250.254,255.255.0.0,1h",
+        "--dhcp-range=::1000,::1fff,constructor:br-guest,slaac,64,1h",
+        "--dhcp-range=::1000,::1fff,constructor:br-guest2,slaac,64,1h",
         "--enable-ra",
         &leases,
         &server,
@@ -237,7 +277,7 @@ table inet fw4 {
         ct state established,related accept
         iifname "lan" accept
         meta l4proto { icmp, icmpv6 } accept
-        iifname "br-guest" jump input_guest
+        iifname { "br-guest", "br-guest2" } jump input_guest
         reject
     }
     chain input_guest {
@@ -249,8 +289,8 @@ table inet fw4 {
         type filter hook forward priority filter; policy drop;
         ct state established,related accept
         iifname "lan" oifname "wan" accept
-        iifname "br-guest" oifname "wan" accept
-        iifname "wan" oifname "br-guest" meta nfproto ipv6 accept
+        iifname { "br-guest", "br-guest2" } oifname "wan" accept
+        iifname "wan" oifname { "br-guest", "br-guest2" } meta nfproto ipv6 accept
         reject
     }
     chain srcnat {

@@ -1,7 +1,11 @@
 #!/bin/sh
 # fw4 refuses what guests send to the router itself. Lets through what maitred needs, in the fw4
 # zones of maitred's interfaces: the portal and the intercept listener (at their usual ports), DNS
-# and DHCP. Run again after a zone was added; `remove` takes it back.
+# and DHCP. Run again after a zone was added; `remove` takes it back; `interfaces` only names them.
+
+interfaces() {
+	sed -n "s/^ *interface *= *[\"']\([^\"']*\)[\"'].*/\1/p" /etc/maitred/maitred.toml
+}
 
 # A named section, so that a second run changes nothing: rule ZONE WHAT PROTOCOLS PORTS [FAMILY]
 rule() {
@@ -36,10 +40,10 @@ devices() {
 }
 
 add() {
-	local index=0 zone interfaces
-	interfaces=$(sed -n "s/^ *interface *= *[\"']\([^\"']*\)[\"'].*/\1/p" /etc/maitred/maitred.toml)
+	local index=0 zone wanted
+	wanted=$(interfaces)
 	while zone=$(uci -q get "firewall.@zone[$index].name"); do
-		if devices "$index" | tr ' ' '\n' | grep -qxF "$interfaces"; then
+		if devices "$index" | tr ' ' '\n' | grep -qxF "$wanted"; then
 			rule "$zone" portal tcp '2050 2051 2053'
 			rule "$zone" dns 'tcp udp' 53
 			rule "$zone" dhcp udp 67 ipv4
@@ -49,6 +53,7 @@ add() {
 	done
 }
 
+[ "$1" != interfaces ] || { interfaces; exit; }
 remove
 [ "$1" = remove ] || add
 uci commit firewall

@@ -83,9 +83,21 @@ impl Captures {
         failed
     }
 
-    /// What was heard, by zone.
+    /// What is heard, for whoever reports it.
+    pub fn tally(&self) -> Tally {
+        Tally(self.ears.iter().map(|ear| (ear.zone, Arc::clone(&ear.counters))).collect())
+    }
+}
+
+/// What was heard so far, by zone. What the kernel dropped is added with each
+/// [`Captures::follow`].
+#[derive(Clone, Debug)]
+pub struct Tally(Vec<(ZoneId, Arc<Counters>)>);
+
+impl Tally {
+    /// The counts of now.
     pub fn counts(&self) -> impl Iterator<Item = (ZoneId, Counts)> + '_ {
-        self.ears.iter().map(|ear| (ear.zone, ear.counts()))
+        self.0.iter().map(|(zone, counters)| (*zone, counters.read()))
     }
 }
 
@@ -100,6 +112,9 @@ struct Ear {
 
 impl Ear {
     fn follow(&mut self, link: Option<&Link>, inbox: &Inbox) -> Result<(), CaptureError> {
+        if let Some(listening) = &self.listening {
+            add(&self.counters.lost, listening.dropped());
+        }
         if let Some(link) = link
             && self.listening.as_ref().is_some_and(|listening| listening.hears(link.index))
         {
@@ -111,20 +126,6 @@ impl Ear {
         tracing::info!(interface = %link.name, "listening for guests");
         Ok(())
     }
-
-    fn counts(&self) -> Counts {
-        let counters = &self.counters;
-        if let Some(listening) = &self.listening {
-            add(&counters.lost, listening.dropped());
-        }
-        let read = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
-        Counts {
-            frames: read(&counters.frames),
-            refused: counters.refused.each_ref().map(read),
-            paced: read(&counters.paced),
-            lost: read(&counters.lost),
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +134,18 @@ struct Counters {
     refused: [AtomicU32; FrameError::ALL.len()],
     paced: AtomicU32,
     lost: AtomicU32,
+}
+
+impl Counters {
+    fn read(&self) -> Counts {
+        let read = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
+        Counts {
+            frames: read(&self.frames),
+            refused: self.refused.each_ref().map(read),
+            paced: read(&self.paced),
+            lost: read(&self.lost),
+        }
+    }
 }
 
 fn add(counter: &AtomicU32, more: u32) {

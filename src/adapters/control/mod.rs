@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::names::Mac;
+use crate::domain::policy::Overrides;
 
 pub use client::{AskError, ask};
 pub use lock::{Lock, LockError};
-pub use server::{Counters, Service, Services, bind, read, serve, service};
+pub use server::{Changer, Counters, Pending, Service, Services, bind, read, serve, service};
 
 /// The protocol's version; a daemon and a client of different versions refuse each other.
 pub const VERSION: u8 = 1;
@@ -50,7 +51,29 @@ pub enum Ask {
         /// How long; the zone's `session_timeout` if unset.
         #[serde(default)]
         seconds: Option<u64>,
+        /// What differs from the zone's limits, or from the session's.
+        #[serde(default)]
+        limits: Overrides,
     },
+    /// Change the limits of a device's sessions.
+    Limit {
+        /// The device.
+        mac: Mac,
+        /// What changes.
+        limits: Overrides,
+    },
+    /// Put a device on a list, or take it off.
+    List {
+        /// Which.
+        list: List,
+        /// The device.
+        mac: Mac,
+        /// Off, not on.
+        #[serde(default)]
+        remove: bool,
+    },
+    /// Read the configuration again.
+    Reload {},
     /// Close the firewall for a device.
     Revoke {
         /// The device.
@@ -60,6 +83,25 @@ pub enum Ask {
     Stats {},
     /// Run the sync with HQ now, and say how it ended.
     Sync {},
+}
+
+/// The lists that can be changed while the daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum List {
+    /// Always online, never counted as visitors.
+    Trusted,
+    /// Never online.
+    Blocked,
+}
+
+/// What changes the rules that the daemon goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// See [`Ask::Reload`].
+    Reload,
+    /// See [`Ask::List`].
+    List(List, Mac, bool),
 }
 
 /// What the daemon answers.

@@ -15,11 +15,12 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Ask, Lock, REQUEST_MAX, Request, Response, VERSION, socket_path};
+use super::{Ask, Change, Lock, REQUEST_MAX, Request, Response, VERSION, socket_path};
 use crate::adapters::inbox::Inbox;
 use crate::domain::effect::{Answer, Report};
 use crate::domain::event::{Command, Event};
 use crate::domain::names::{Mac, ZoneId};
+use crate::domain::policy::Overrides;
 
 const CONNECTIONS: u32 = 8;
 const READ_WITHIN: Duration = Duration::from_secs(5);
@@ -31,7 +32,11 @@ const GRANT_MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
 
 /// Answers a question that is not the domain's.
 pub type Service = Box<dyn Fn() -> Pending + Send + Sync>;
-type Pending = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
+/// An answer under way.
+pub type Pending = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
+
+/// Changes the rules, and says what came of it.
+pub type Changer = Box<dyn Fn(Change) -> Pending + Send + Sync>;
 
 /// Makes a [`Service`] of an async closure.
 pub fn service<F>(work: impl Fn() -> F + Send + Sync + 'static) -> Service
@@ -49,6 +54,8 @@ pub struct Services {
     pub stats: Service,
     /// Answers [`Ask::Sync`].
     pub sync: Service,
+    /// Carries out [`Ask::Reload`] and [`Ask::List`].
+    pub change: Changer,
     /// What happened at the socket.
     pub counters: Arc<Counters>,
 }
@@ -178,12 +185,15 @@ async fn answer(ask: Ask, inbox: &Inbox, services: &Services) -> Response {
         Ask::Status {} => domain(Command::Status, inbox).await,
         Ask::Clients {} => domain(Command::Clients, inbox).await,
         Ask::Revoke { mac } => domain(Command::Revoke { mac }, inbox).await,
-        Ask::Grant { mac, zone, seconds } => {
-            match grant(mac, zone.as_deref(), seconds, &services.zones) {
+        Ask::Limit { mac, limits } => domain(Command::Limit { mac, limits }, inbox).await,
+        Ask::Grant { mac, zone, seconds, limits } => {
+            match grant(mac, zone.as_deref(), (seconds, limits), &services.zones) {
                 Ok(command) => domain(command, inbox).await,
                 Err(reason) => Err(reason),
             }
         }
+        Ask::Reload {} => (services.change)(Change::Reload).await,
+        Ask::List { list, mac, remove } => (services.change)(Change::List(list, mac, remove)).await,
     };
     match result {
         Ok(value) => Response::Ok(value),
@@ -194,7 +204,7 @@ async fn answer(ask: Ask, inbox: &Inbox, services: &Services) -> Response {
 fn grant(
     mac: Mac,
     zone: Option<&str>,
-    seconds: Option<u64>,
+    (seconds, limits): (Option<u64>, Overrides),
     zones: &[String],
 ) -> Result<Command, String> {
     if !mac.is_station() {
@@ -211,7 +221,7 @@ fn grant(
             .ok_or_else(|| format!("no zone {name}; there is {}", zones.join(", ")))
     };
     let zone = zone.map(find).transpose()?;
-    Ok(Command::Grant { mac, zone, length: seconds.map(Duration::from_secs) })
+    Ok(Command::Grant { mac, zone, length: seconds.map(Duration::from_secs), limits })
 }
 
 async fn domain(command: Command, inbox: &Inbox) -> Result<Value, String> {

@@ -49,6 +49,7 @@ impl House {
             zones: vec!["guest".into(), "cafe".into()],
             stats: service(async || Ok(json!({"capture": {"dropped": 7}}))),
             sync: service(async || Err("HQ cannot be reached".into())),
+            change: Box::new(|change| Box::pin(async move { Ok(json!(format!("{change:?}"))) })),
             counters: Arc::clone(&counters),
         };
         let (shutdown, down) = oneshot::channel::<()>();
@@ -93,19 +94,21 @@ fn report(command: &Command) -> Option<Report> {
             down: 2,
             dwell: Some(5),
         }]),
-        Command::Grant { mac: MAC, zone: Some(ZoneId(1)), length: Some(length) }
+        Command::Grant { mac: MAC, zone: Some(ZoneId(1)), length: Some(length), .. }
             if *length == Duration::from_mins(1) =>
         {
             Report::Done
         }
         Command::Grant { .. } => Report::Refused("not seen yet".into()),
+        Command::Limit { limits, .. } if limits.quota == Some(9) => Report::Done,
+        Command::Limit { .. } => Report::Refused("not online".into()),
         // Never answered: its reply is dropped with the envelope.
         Command::Revoke { .. } => return None,
     })
 }
 
 fn grant(zone: Option<&str>, seconds: Option<u64>) -> Ask {
-    Ask::Grant { mac: MAC, zone: zone.map(Into::into), seconds }
+    Ask::Grant { mac: MAC, zone: zone.map(Into::into), seconds, limits: Overrides::default() }
 }
 
 #[tokio::test]
@@ -115,7 +118,13 @@ async fn questions_are_answered() {
     assert_eq!(house.ask(Ask::Clients {}).await.unwrap()[0]["state"], "online");
     assert_eq!(house.ask(Ask::Stats {}).await.unwrap()["capture"]["dropped"], 7);
     assert_eq!(house.ask(grant(Some("cafe"), Some(60))).await.unwrap(), "done");
-    assert_eq!(house.counters.answered.load(Ordering::Relaxed), 4);
+    let limits = Overrides { quota: Some(9), ..Overrides::default() };
+    assert_eq!(house.ask(Ask::Limit { mac: MAC, limits }).await.unwrap(), "done");
+    assert_eq!(house.ask(Ask::Reload {}).await.unwrap(), "Reload");
+    let list = Ask::List { list: List::Blocked, mac: MAC, remove: true };
+    let said = house.ask(list).await.unwrap();
+    assert_eq!(said, format!("List(Blocked, {MAC:?}, true)"));
+    assert_eq!(house.counters.answered.load(Ordering::Relaxed), 7);
     assert_eq!(house.malformed(), 0);
 }
 
@@ -128,7 +137,12 @@ async fn refusals_say_why() {
         (grant(None, Some(0)), "a grant lasts from 1 second to 366 days"),
         (grant(None, Some(u64::MAX)), "a grant lasts from 1 second to 366 days"),
         (
-            Ask::Grant { mac: Mac([0xff; 6]), zone: None, seconds: None },
+            Ask::Grant {
+                mac: Mac([0xff; 6]),
+                zone: None,
+                seconds: None,
+                limits: Overrides::default(),
+            },
             "ff:ff:ff:ff:ff:ff is a group address, not a device's",
         ),
         (Ask::Sync {}, "HQ cannot be reached"),
@@ -228,7 +242,8 @@ proptest! {
 
     #[test]
     fn requests_read_back(mac in any::<[u8; 6]>(), zone in any::<Option<String>>(), seconds: Option<u64>) {
-        let ask = Ask::Grant { mac: Mac(mac), zone, seconds };
+        let limits = Overrides { quota: seconds, ..Overrides::default() };
+        let ask = Ask::Grant { mac: Mac(mac), zone, seconds, limits };
         let request = Request { version: VERSION, ask: ask.clone() };
         let mut line = serde_json::to_vec(&request).unwrap();
         line.push(b'\n');

@@ -15,10 +15,11 @@ mod table;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 pub use ruleset::{Plan, ZonePlan};
 pub use socket::NetfilterError;
@@ -62,7 +63,7 @@ pub enum Found {
 /// The way to the firewall's threads.
 #[derive(Debug)]
 pub struct Handle {
-    orders: SyncSender<Order>,
+    orders: mpsc::Sender<Order>,
     worker: JoinHandle<()>,
 }
 
@@ -77,10 +78,11 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
         .name("conntrack".into())
         .spawn(move || worker::forget_connections(&mut forgetting, &shared, &forgotten))?;
     worker::watch(Arc::clone(&plan), inbox.clone())?;
-    let (orders, queue) = sync_channel(ORDERS);
+    // Unlike the standard one, this channel takes memory only for what waits in it.
+    let (orders, queue) = mpsc::channel(ORDERS);
     let worker = std::thread::Builder::new()
         .name("firewall".into())
-        .spawn(move || worker::Worker::new(kernel, plan, marks, inbox).run(&queue))?;
+        .spawn(move || worker::Worker::new(kernel, plan, marks, inbox).run(queue))?;
     Ok((Handle { orders, worker }, found))
 }
 
@@ -93,16 +95,16 @@ impl Handle {
     /// Queues an effect; its outcome comes back as an event. Gives it back if the queue is full.
     #[allow(clippy::result_large_err, reason = "the effect comes back, to be owed or undone")]
     pub fn submit(&self, effect: Firewall) -> Result<(), Firewall> {
-        use std::sync::mpsc::TrySendError::{Disconnected, Full};
+        use mpsc::error::TrySendError::{Closed, Full};
         match self.orders.try_send(Order::Effect(effect)) {
-            Err(Full(Order::Effect(effect)) | Disconnected(Order::Effect(effect))) => Err(effect),
+            Err(Full(Order::Effect(effect)) | Closed(Order::Effect(effect))) => Err(effect),
             _ => Ok(()),
         }
     }
 
     /// Carries out what is queued, leaves behind what the configuration says, and ends.
     pub fn stop(self, on_stop: OnStop) {
-        if self.orders.send(Order::Stop(on_stop)).is_ok() {
+        if self.orders.blocking_send(Order::Stop(on_stop)).is_ok() {
             let _ = self.worker.join();
         }
     }
@@ -114,6 +116,7 @@ impl Plan {
         let zones = config.zone.iter().map(|zone| ZonePlan {
             name: zone.name.clone(),
             interface: zone.interface.clone(),
+            roam: zone.roam,
             garden: zone.walled_garden.clone(),
             router_ports: zone.users_to_router.clone(),
         });

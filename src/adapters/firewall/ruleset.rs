@@ -15,7 +15,7 @@ use super::parts::{
     lookup_to, mask, rule, set,
 };
 use crate::config::{Network, RouterPort};
-use crate::domain::names::Mac;
+use crate::domain::names::{Mac, ZoneId};
 use crate::wire::nft::expr::{
     Base, CmpOp, CtKey, Expr, Icmpx, LimitKind, MetaKey, Reg, Reject, Verdict,
 };
@@ -30,18 +30,27 @@ pub const TABLE: &str = "maitred";
 pub const GRANTED: &str = "granted";
 /// Map of `ifname . ether_addr` to the session's mark.
 pub const MARKS: &str = "marks";
-/// Set of marks with each session's rate limit and counter, from the guest.
+/// Set of marks with the rate limit and counter of each session that has no quota on what comes
+/// from the guest. It is asked first, so that most packets cost no look-up of quotas.
 pub const UP: &str = "up";
-/// Set of marks with each session's rate limit and counter, to the guest.
+/// The same for what goes to the guest.
 pub const DOWN: &str = "down";
+/// As [`UP`], for sessions with such a quota.
+pub const UP_WITHIN: &str = "up_within";
+/// As [`DOWN`], for sessions with such a quota.
+pub const DOWN_WITHIN: &str = "down_within";
 /// Set of marks with the quota of both directions.
 pub const QUOTA: &str = "volume";
 /// Set of marks with the quota from the guest.
 pub const QUOTA_UP: &str = "volume_up";
 /// Set of marks with the quota to the guest.
 pub const QUOTA_DOWN: &str = "volume_down";
+/// All sets of marks.
+pub const BY_MARK: [&str; 7] = [UP, DOWN, UP_WITHIN, DOWN_WITHIN, QUOTA, QUOTA_UP, QUOTA_DOWN];
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
+/// A set whose size is known is the kernel's faster kind; it is looked up for every packet.
+const MOST_ZONES: u32 = 32;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -88,6 +97,8 @@ pub struct ZonePlan {
     pub name: String,
     /// Its interface.
     pub interface: String,
+    /// Whether its sessions are good in every zone that roams.
+    pub roam: bool,
     /// Addresses that anybody may reach.
     pub garden: Vec<Network>,
     /// Router ports open to its online guests.
@@ -95,6 +106,16 @@ pub struct ZonePlan {
 }
 
 impl Plan {
+    /// The interfaces on which a session of this zone is good: the zone's own, or, if it roams,
+    /// those of all zones that do.
+    pub fn interfaces(&self, zone: ZoneId) -> impl Iterator<Item = &str> {
+        let own = self.zones.get(usize::from(zone.0));
+        let good = move |one: &&ZonePlan| {
+            own.is_some_and(|own| own.interface == one.interface || (own.roam && one.roam))
+        };
+        self.zones.iter().filter(good).map(|zone| zone.interface.as_str())
+    }
+
     /// How far a session's number is shifted into the mark.
     pub const fn mark_shift(&self) -> u32 {
         self.mark_mask.trailing_zeros()
@@ -130,16 +151,19 @@ impl Plan {
         let device = (datatype::IFNAME_ETHER, DEVICE_LEN);
         let mark = (datatype::MARK, 4);
         let sized = |set: Set| Set { size: Some(self.most_sessions()), ..set };
+        let roaming = self.zones.iter().filter(|zone| zone.roam).count();
+        let places = u32::try_from(roaming.max(1)).unwrap_or(1);
+        let placed = |set: Set| Set { size: Some(self.most_sessions() * places), ..set };
         let by_mark = |name| sized(set(name, mark, SET_TIMEOUT));
         let mut sets = vec![
-            set(ZONES, (datatype::IFNAME, 16), 0),
-            sized(set(GRANTED, device, SET_TIMEOUT)),
-            sized(Set {
+            Set { size: Some(MOST_ZONES), ..set(ZONES, (datatype::IFNAME, 16), 0) },
+            placed(set(GRANTED, device, SET_TIMEOUT)),
+            placed(Set {
                 data: Some((datatype::MARK, 4)),
                 ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
             }),
         ];
-        sets.extend([UP, DOWN, QUOTA, QUOTA_UP, QUOTA_DOWN].map(by_mark));
+        sets.extend(BY_MARK.map(by_mark));
         for zone in self.zones.iter().filter(|zone| !zone.garden.is_empty()) {
             sets.push(set(&zone.garden_set(false), (datatype::IPV4, 4), SET_INTERVAL));
             sets.push(set(&zone.garden_set(true), (datatype::IPV6, 16), SET_INTERVAL));
@@ -151,7 +175,7 @@ impl Plan {
     fn rules(&self) -> Vec<Rule> {
         let mut rules = vec![rule(
             "guest_mark",
-            [guest(MetaKey::IifName), ethernet(), ct(CtKey::Mark, eq(0)), device()],
+            [ct(CtKey::Mark, eq(0)), guest(MetaKey::IifName), ethernet(), device()],
             [lookup_to(MARKS, Reg::R0, Reg::R8), Expr::CtSet { key: CtKey::Mark, sreg: Reg::R8 }],
         )];
         rules.extend(self.redirect());
@@ -263,16 +287,14 @@ impl Plan {
         ];
         rules.extend(self.garden("upload", Side::Destination, &Verdict::Return));
         rules.push(rule("upload", [], [goto("deny")]));
-        rules.extend(
-            [QUOTA, QUOTA_UP]
-                .map(|quota| rule("spend_up", [self.session()], [lookup(quota), goto("deny")])),
-        );
-        rules.push(rule(
-            "spend_up",
-            [self.session()],
-            [lookup(UP), Expr::Verdict(Verdict::Return)],
-        ));
-        rules.push(rule("spend_up", [], [Expr::Verdict(Verdict::Drop)]));
+        let spend = |set, then| rule("spend_up", [self.session()], [lookup(set), then]);
+        rules.extend([
+            spend(UP, Expr::Verdict(Verdict::Return)),
+            spend(QUOTA, goto("deny")),
+            spend(QUOTA_UP, goto("deny")),
+            spend(UP_WITHIN, Expr::Verdict(Verdict::Return)),
+            rule("spend_up", [], [Expr::Verdict(Verdict::Drop)]),
+        ]);
         rules
     }
 
@@ -284,15 +306,16 @@ impl Plan {
         rules.extend(self.garden("download", Side::Source, &Verdict::Accept));
         let drop = || [Expr::Verdict(Verdict::Drop)];
         rules.push(rule("download", [], drop()));
-        rules.extend([QUOTA, QUOTA_DOWN].map(|quota| {
-            rule("spend_down", [self.session()], [lookup(quota), Expr::Verdict(Verdict::Drop)])
-        }));
-        rules.push(rule(
-            "spend_down",
-            [self.session()],
-            [lookup(DOWN), Expr::Verdict(Verdict::Accept)],
-        ));
-        rules.push(rule("spend_down", [], drop()));
+        let spend = |set, verdict| {
+            rule("spend_down", [self.session()], [lookup(set), Expr::Verdict(verdict)])
+        };
+        rules.extend([
+            spend(DOWN, Verdict::Accept),
+            spend(QUOTA, Verdict::Drop),
+            spend(QUOTA_DOWN, Verdict::Drop),
+            spend(DOWN_WITHIN, Verdict::Accept),
+            rule("spend_down", [], drop()),
+        ]);
         rules
     }
 

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::ruleset::{DOWN, GRANTED, MARKS, Plan, QUOTA, QUOTA_DOWN, QUOTA_UP, TABLE, UP};
+use super::ruleset::{
+    BY_MARK, DOWN, DOWN_WITHIN, GRANTED, MARKS, Plan, QUOTA, QUOTA_DOWN, QUOTA_UP, TABLE, UP,
+    UP_WITHIN,
+};
 use super::socket::{Netfilter, NetfilterError};
 use crate::domain::effect::Grant;
 use crate::domain::event::{Live, Usage};
@@ -20,18 +23,23 @@ pub fn mark_bits(plan: &Plan, mark: Mark) -> u32 {
 
 /// The elements of a session, with what it has used of its quotas carried over.
 pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
-    let Some(zone) = plan.zones.get(usize::from(grant.zone.0)) else { return Vec::new() };
-    let device = || keys::device(&zone.interface, grant.mac.0);
+    let places: Vec<_> =
+        plan.interfaces(grant.zone).map(|name| keys::device(name, grant.mac.0)).collect();
+    if places.is_empty() {
+        return Vec::new();
+    }
     let mark = || keys::mark(mark_bits(plan, grant.mark));
     let timeout_ms =
         grant.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
     let live = |key: Vec<u8>| Element { timeout_ms, ..Element::key(key) };
     let user = keys::session_user_data(grant.session.0);
     let limits = &grant.limits;
+    let bounded = |quota: Option<u64>| limits.quota.or(quota).is_some();
+    let up = if bounded(limits.upload_quota) { UP_WITHIN } else { UP };
+    let down = if bounded(limits.download_quota) { DOWN_WITHIN } else { DOWN };
     let mut all = vec![
-        (MARKS, Element { data: Some(mark()), ..live(device()) }),
-        (UP, Element { exprs: metered(limits.upload_rate, grant.used_up), ..live(mark()) }),
-        (DOWN, Element { exprs: metered(limits.download_rate, grant.used_down), ..live(mark()) }),
+        (up, Element { exprs: metered(limits.upload_rate, grant.used_up), ..live(mark()) }),
+        (down, Element { exprs: metered(limits.download_rate, grant.used_down), ..live(mark()) }),
     ];
     let quotas = [
         (QUOTA, limits.quota, grant.used_up.saturating_add(grant.used_down)),
@@ -40,11 +48,16 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     ];
     for (set, bytes, consumed) in quotas {
         if let Some(bytes) = bytes {
+            // The kernel refuses a quota that is more than spent.
+            let consumed = consumed.min(bytes);
             let exprs = vec![Expr::Quota { bytes, consumed, over: true }];
             all.push((set, Element { exprs, ..live(mark()) }));
         }
     }
-    all.push((GRANTED, Element { user, ..live(device()) }));
+    for device in places {
+        all.push((MARKS, Element { data: Some(mark()), ..live(device.clone()) }));
+        all.push((GRANTED, Element { user: user.clone(), ..live(device) }));
+    }
     all
 }
 
@@ -55,21 +68,50 @@ pub fn add(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     }
 }
 
-/// Removes what the kernel still holds of a session: a time-out may have taken any of it.
+/// Removes what the kernel still holds under a session's devices and mark, whatever its limits
+/// were: a time-out may have taken any of it.
 pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
-    for (set, element) in elements(plan, grant) {
-        batch.destroy_elements(set, &[Element::key(element.key)]);
+    for name in plan.interfaces(grant.zone) {
+        let device = Element::key(keys::device(name, grant.mac.0));
+        for set in [GRANTED, MARKS] {
+            batch.destroy_elements(set, std::slice::from_ref(&device));
+        }
+    }
+    let mark = Element::key(keys::mark(mark_bits(plan, grant.mark)));
+    for set in BY_MARK {
+        batch.destroy_elements(set, std::slice::from_ref(&mark));
     }
 }
 
-/// What the kernel holds of all sessions, joined by device and mark.
+/// What the kernel holds of all sessions.
 pub fn live(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
+    let mut all = places(kernel, plan)?;
+    all.sort_by_key(|live| live.session);
+    all.dedup_by_key(|live| live.session);
+    Ok(all)
+}
+
+/// The same, unless a session stands in other zones than the plan says: a zone that roams no more,
+/// or does now.
+pub fn adoptable(kernel: &mut Netfilter, plan: &Plan) -> Result<Option<Vec<Live>>, NetfilterError> {
+    let mut counts = HashMap::<_, usize>::new();
+    for place in places(kernel, plan)? {
+        *counts.entry(place.session).or_default() += 1;
+    }
+    let live = live(kernel, plan)?;
+    let whole =
+        |live: &Live| counts.get(&live.session) == Some(&plan.interfaces(live.zone).count());
+    Ok(live.iter().all(whole).then_some(live))
+}
+
+/// Each zone's part of each session, joined by device and mark.
+fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
     let marks: HashMap<_, _> = kernel
         .elements(TABLE, MARKS)?
         .into_iter()
         .filter_map(|element| Some((element.key, keys::parse_mark(&element.data?)?)))
         .collect();
-    let (up, down) = (counters(kernel, UP)?, counters(kernel, DOWN)?);
+    let (up, down) = (counters(kernel, [UP, UP_WITHIN])?, counters(kernel, [DOWN, DOWN_WITHIN])?);
     let mut all = Vec::new();
     for element in kernel.elements(TABLE, GRANTED)? {
         let found = keys::parse_session(&element.user).zip(keys::parse_device(&element.key));
@@ -104,11 +146,15 @@ pub fn with_usage(
     grant: &Grant,
 ) -> Result<Grant, NetfilterError> {
     let key = keys::mark(mark_bits(plan, grant.mark));
-    let mut counted = |set| {
-        let element = kernel.element(TABLE, set, &key)?;
-        Ok::<_, NetfilterError>(element.as_ref().and_then(bytes).unwrap_or(0))
+    let mut counted = |sets: [&str; 2]| {
+        let mut most = 0;
+        for set in sets {
+            let element = kernel.element(TABLE, set, &key)?;
+            most = element.as_ref().and_then(bytes).unwrap_or(0).max(most);
+        }
+        Ok::<_, NetfilterError>(most)
     };
-    let (up, down) = (counted(UP)?, counted(DOWN)?);
+    let (up, down) = (counted([UP, UP_WITHIN])?, counted([DOWN, DOWN_WITHIN])?);
     Ok(Grant {
         used_up: grant.used_up.max(up),
         used_down: grant.used_down.max(down),
@@ -116,9 +162,13 @@ pub fn with_usage(
     })
 }
 
-fn counters(kernel: &mut Netfilter, set: &str) -> Result<HashMap<u32, u64>, NetfilterError> {
-    let held = kernel.elements(TABLE, set)?;
-    Ok(held.iter().filter_map(|e| Some((keys::parse_mark(&e.key)?, bytes(e)?))).collect())
+fn counters(kernel: &mut Netfilter, sets: [&str; 2]) -> Result<HashMap<u32, u64>, NetfilterError> {
+    let mut found = HashMap::new();
+    for set in sets {
+        let held = kernel.elements(TABLE, set)?;
+        found.extend(held.iter().filter_map(|e| Some((keys::parse_mark(&e.key)?, bytes(e)?))));
+    }
+    Ok(found)
 }
 
 fn bytes(element: &Element) -> Option<u64> {

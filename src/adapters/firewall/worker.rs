@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::fixed::fixed_elements;
@@ -57,8 +58,9 @@ fn claim(kernel: &mut Netfilter, flags: u32) -> Result<(), NetfilterError> {
 
 /// Keeps a table that is as we would build it; replaces any other by ours, empty.
 pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Found, FirewallError> {
-    if differences(kernel, plan)?.is_empty() {
-        let live = sessions::live(kernel, plan)?;
+    if differences(kernel, plan)?.is_empty()
+        && let Some(live) = sessions::adoptable(kernel, plan)?
+    {
         info!(sessions = live.len(), "adopted the table");
         return Ok(Found::Ours(live));
     }
@@ -126,8 +128,8 @@ impl Worker {
         Self { kernel, plan, marks, inbox }
     }
 
-    pub(super) fn run(mut self, queue: &Receiver<Order>) {
-        while let Ok(order) = queue.recv() {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Order>) {
+        while let Some(order) = queue.blocking_recv() {
             match order {
                 Order::Effect(effect) => self.carry_out(effect),
                 Order::Stop(on_stop) => return self.stop(on_stop),
@@ -138,7 +140,9 @@ impl Worker {
     fn carry_out(&mut self, effect: Firewall) {
         match effect {
             Firewall::Grant(grant) => {
-                self.grant(&grant);
+                // A leftover of the same device or mark goes: what the domain says is what stands.
+                let outcome = self.replace(&grant);
+                self.report(&grant, outcome);
                 let mark = self.plan.redirected_mark(grant.mac);
                 self.forget(mark);
             }
@@ -164,17 +168,6 @@ impl Worker {
                 Err(problem) => error!(%problem, "reading the counters failed"),
             },
         }
-    }
-
-    /// A leftover of the same device or mark is replaced: what the domain says is what stands.
-    fn grant(&mut self, grant: &Grant) {
-        let mut batch = self.kernel.batch(TABLE, None);
-        sessions::add(&mut batch, &self.plan, grant);
-        let outcome = match self.kernel.commit(batch) {
-            Err(error) if error.errno() == Some(libc::EEXIST) => self.replace(grant),
-            other => other,
-        };
-        self.report(grant, outcome);
     }
 
     /// Puts a session in the place of what stands for its device and mark, in one transaction.

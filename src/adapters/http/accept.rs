@@ -17,11 +17,12 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::listen::Listener;
 use super::{HttpError, syn};
 use crate::domain::names::{Mac, ZoneId};
 
@@ -62,7 +63,8 @@ pub(super) struct Limits {
 pub struct Counts {
     /// Connections served to their end.
     pub served: AtomicU32,
-    /// Requests that were not HTTP/1 (RFC 9112) or too large: answered 400 or 431.
+    /// Requests that were not HTTP/1 (RFC 9112), or whose form was none, or too large: answered
+    /// 400 or 431.
     pub malformed: AtomicU32,
     /// Connections closed at once because there was no room.
     pub refused: AtomicU32,
@@ -73,7 +75,7 @@ pub struct Counts {
 /// Serves every listener until `stop` turns true and what is in flight is answered; over TLS if
 /// there is an acceptor.
 pub(super) async fn serve<S, F, B>(
-    listeners: Vec<(Option<ZoneId>, std::net::TcpListener)>,
+    listeners: Vec<Listener>,
     tls: Option<TlsAcceptor>,
     limits: Limits,
     counts: Arc<Counts>,
@@ -95,9 +97,9 @@ where
         devices: Mutex::default(),
     });
     let mut loops = JoinSet::new();
-    for (zone, listener) in listeners {
-        let listener = TcpListener::from_std(listener).map_err(HttpError::Serve)?;
-        loops.spawn(accept(listener, zone, Arc::clone(&door), stop.clone(), service.clone()));
+    for mut listener in listeners {
+        listener.start().map_err(HttpError::Serve)?;
+        loops.spawn(accept(listener, Arc::clone(&door), stop.clone(), service.clone()));
     }
     while loops.join_next().await.is_some() {}
     let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
@@ -167,8 +169,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 }
 
 async fn accept<S, F, B>(
-    listener: TcpListener,
-    zone: Option<ZoneId>,
+    mut listener: Listener,
     door: Arc<Door>,
     mut stop: watch::Receiver<bool>,
     service: F,
@@ -179,6 +180,7 @@ async fn accept<S, F, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let zone = listener.zone;
     let stopped = stop.clone();
     let mut stopping = pin!(stop.wait_for(|stop| *stop));
     loop {
@@ -232,26 +234,31 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let (limits, counts) = (place.door.limits, &place.door.counts);
     let Some(acceptor) = &place.door.tls else {
-        return converse(stream, &place, stop, service).await;
+        return converse(stream, limits, counts, stop, service).await;
     };
-    match tokio::time::timeout(place.door.limits.head, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => converse(stream, &place, stop, service).await,
+    match tokio::time::timeout(limits.head, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, limits, counts, stop, service).await,
         // A client that does not trust us, or no TLS at all.
-        Ok(Err(_)) => count(&place.door.counts.malformed),
-        Err(_) => count(&place.door.counts.late),
+        Ok(Err(_)) => count(&counts.malformed),
+        Err(_) => count(&counts.late),
     }
 }
 
-async fn converse<T, S, B>(stream: T, place: &Place, mut stop: watch::Receiver<bool>, service: S)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
-    B: Body<Data = Bytes> + Send + 'static,
+/// One connection, from its first byte to its last.
+pub(super) async fn converse<IO, S, B>(
+    stream: IO,
+    limits: Limits,
+    counts: &Counts,
+    mut stop: watch::Receiver<bool>,
+    service: S,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let limits = place.door.limits;
-    let counts = &place.door.counts;
     let connection = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(BUFFER)
@@ -278,6 +285,6 @@ where
     }
 }
 
-fn count(what: &AtomicU32) {
+pub(super) fn count(what: &AtomicU32) {
     what.fetch_add(1, Ordering::Relaxed);
 }

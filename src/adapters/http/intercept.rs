@@ -43,10 +43,9 @@ pub async fn run_intercept(
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
-    let listeners = listeners.0.into_iter().map(|(zone, listener)| (Some(zone), listener));
     let intercept =
         Arc::new(Intercept { portal, inbox, redirects: Mutex::default(), seen: Mutex::default() });
-    serve(listeners.collect(), None, LIMITS, counts, stop, move |peer| {
+    serve(listeners.0, None, LIMITS, counts, stop, move |peer| {
         let intercept = Arc::clone(&intercept);
         service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(intercept.answer(&peer))))
     })

@@ -11,8 +11,7 @@ mod listen;
 mod pages;
 pub mod portal;
 pub mod staff;
-
-mod syn;
+pub mod syn;
 pub mod tls;
 
 use std::io;

@@ -1,5 +1,6 @@
 //! The guests' portal: one page, the step that the asking device is at.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::accept::{Counts, Limits, Peer, serve};
+use super::accept::{Counts, Limits, Peer, converse, count, serve};
 use super::api::{self, Api};
 use super::catalogue::Catalogues;
 use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
@@ -65,23 +67,39 @@ pub async fn run_portal(
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
-    let listeners = listeners.0.into_iter().map(|(zone, listener)| (Some(zone), listener));
-    let router = TowerToHyperService::new(router(portal, inbox));
-    serve(listeners.collect(), tls, LIMITS, counts, stop, move |peer| Identified {
+    let router = TowerToHyperService::new(router(portal, inbox, Arc::clone(&counts)));
+    serve(listeners.0, tls, LIMITS, counts, stop, move |peer| Identified {
         peer,
         router: router.clone(),
     })
     .await
 }
 
+/// Serves one connection as [`run_portal`] does each that it accepts: that of `client`, who
+/// reached us at `local`.
+pub async fn serve_portal(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    (client, local): (Client, IpAddr),
+    portal: Portal,
+    inbox: Inbox,
+    counts: Arc<Counts>,
+    stop: watch::Receiver<bool>,
+) {
+    let router = TowerToHyperService::new(router(portal, inbox, Arc::clone(&counts)));
+    let device = Some((client.zone, client.mac));
+    let peer = Peer { address: client.address, local, secure: false, device };
+    converse(stream, LIMITS, &counts, stop, Identified { peer, router }).await;
+}
+
 struct Site {
     portal: Portal,
     inbox: Inbox,
+    counts: Arc<Counts>,
     seal: Seal,
 }
 
-fn router(portal: Portal, inbox: Inbox) -> Router {
-    let site = Arc::new(Site { portal, inbox, seal: Seal::new(STYLE) });
+fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
+    let site = Arc::new(Site { portal, inbox, counts, seal: Seal::new(STYLE) });
     Router::new()
         .route("/", get(show))
         .route("/phone", post(phone).get(home))
@@ -276,6 +294,7 @@ impl Site {
     }
 
     fn not_a_form(&self, guest: &Guest) -> Response {
+        count(&self.counts.malformed);
         html(StatusCode::BAD_REQUEST, pages::foreign(&self.frame(guest.choice, "/")))
     }
 

@@ -1,4 +1,5 @@
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use axum::body::{Body, to_bytes};
 use hyper::header::{CONTENT_TYPE, LOCATION};
@@ -36,6 +37,7 @@ fn portal(store: &str) -> Portal {
 struct Stage {
     router: TowerToHyperService<Router>,
     asked: Arc<Mutex<Vec<(Client, Ask)>>>,
+    counts: Arc<Counts>,
 }
 
 impl Stage {
@@ -54,7 +56,9 @@ impl Stage {
                 reply.unwrap().1.send(answer.clone()).unwrap();
             }
         });
-        Self { router: TowerToHyperService::new(router(portal, inbox)), asked }
+        let counts = Arc::<Counts>::default();
+        let router = TowerToHyperService::new(router(portal, inbox, Arc::clone(&counts)));
+        Self { router, asked, counts }
     }
 
     async fn send(&self, request: hyper::http::request::Builder, body: &str) -> Page {
@@ -278,6 +282,7 @@ async fn a_form_is_small_and_a_form() {
     assert_eq!(stage.post("/phone", "phone=1&phone=2").await.status, 400);
     let json = Request::post("/phone").header(HOST, HOST_NAME).header(CONTENT_TYPE, "text/plain");
     assert_eq!(stage.send(json, "phone=13800138000&terms=yes").await.status, 400);
+    assert_eq!(stage.counts.malformed.load(Ordering::Relaxed), 4);
     assert!(stage.asked().is_empty());
 }
 
@@ -307,8 +312,9 @@ async fn nobody_is_served_without_a_device() {
 async fn a_busy_gateway_says_so() {
     let (inbox, outlet) = Inbox::new();
     let silent = Stage {
-        router: TowerToHyperService::new(router(portal("Jade Mall"), inbox)),
+        router: TowerToHyperService::new(router(portal("Jade Mall"), inbox, Arc::default())),
         asked: Arc::default(),
+        counts: Arc::default(),
     };
     let page = silent.get("/?lang=en").await;
     assert!(

@@ -52,7 +52,7 @@ pub(super) fn station(connection: &impl AsFd) -> Option<Mac> {
 
 /// The source of an Ethernet frame that carries IPv4 or IPv6, behind at most two VLAN tags
 /// (IEEE 802.1Q). `None` if it is anything else, or not from a station.
-fn source(frame: &[u8]) -> Option<Mac> {
+pub fn source(frame: &[u8]) -> Option<Mac> {
     let mac = Mac(frame.get(6..12)?.try_into().ok()?);
     let mut at = ETHERNET;
     let mut ethertype: [u8; 2] = frame.get(12..ETHERNET)?.try_into().ok()?;

@@ -1,6 +1,15 @@
 //! One-time codes on their way to phones: a bounded queue and worker threads, off the loop.
 
+mod aliyun;
+mod error;
+mod http;
+mod letter;
+mod modem;
+mod route;
+mod sign;
 mod spool;
+mod tencent;
+mod twilio;
 mod webhook;
 
 use std::path::PathBuf;
@@ -10,20 +19,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::adapters::client::ClientError;
 use crate::adapters::inbox::Inbox;
 use crate::clock::{self, Clock};
-use crate::config::{self, Config};
-use crate::domain::effect::Message;
+use crate::config::Config;
+use crate::domain::effect::{Message, Refusal};
 use crate::domain::event::{Event, Language};
 use crate::domain::names::BootTime;
 
-use spool::Spool;
-use webhook::Webhook;
+use error::SendError;
+use letter::Letter;
+use route::Route;
+
+pub use route::Tally;
 
 /// Messages that may wait at once.
 const QUEUE: usize = 64;
-/// A webhook's slow answers should not hold up everybody.
-const WEBHOOK_WORKERS: usize = 2;
+/// A provider's slow answers should not hold up everybody.
+const WORKERS: usize = 2;
 const STACK: usize = 512 * 1024;
 
 /// Why no sender could be made.
@@ -40,29 +53,16 @@ pub enum SmsError {
     /// The template is not JSON.
     #[error("the webhook's body is not JSON: {0}")]
     Template(serde_json::Error),
-    /// An https webhook, and no certificates to know it by.
-    #[error("no certificates to check the webhook by: none of {0} can be read")]
-    Roots(String),
+    /// An https provider, and no certificates to know it by.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// A thread could not be started.
     #[error("cannot start a sender thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// Why a message did not go out.
-#[derive(Debug, thiserror::Error)]
-enum SendError {
-    #[error("the spool could not be written: {0}")]
-    Spool(#[from] std::io::Error),
-    #[error("the webhook answered {0}")]
-    Status(u16),
-    #[error("the webhook: {0}")]
-    Http(#[from] Box<ureq::Error>),
-    #[error("its time was over before it was sent")]
-    Late,
-}
-
 /// What became of the messages since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     /// A provider took them.
     pub taken: AtomicU32,
@@ -70,6 +70,7 @@ pub struct Counters {
     pub failed: AtomicU32,
     /// The queue was full.
     pub refused: AtomicU32,
+    route: Arc<Route>,
 }
 
 /// Where the loop hands its messages in.
@@ -81,36 +82,21 @@ pub struct SmsHandle {
     done: Receiver<()>,
 }
 
-/// What a sender puts into a message.
-struct Letter {
-    /// `+` and digits (ITU-T E.164).
-    to: String,
-    code: String,
-    text: String,
-    store: String,
-}
-
-enum Sender {
-    Spool(Spool),
-    Webhook(Box<Webhook>),
-}
-
 #[derive(Debug)]
 struct Job {
     message: Message,
     deadline: BootTime,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    counters: Counters,
+    counters: Arc<Counters>,
     stopping: AtomicBool,
     lifetime: Duration,
 }
 
 struct Worker<T> {
     jobs: Arc<Mutex<Receiver<Job>>>,
-    sender: Arc<Sender>,
     shared: Arc<Shared>,
     inbox: Inbox,
     store: String,
@@ -118,23 +104,28 @@ struct Worker<T> {
     _done: SyncSender<()>,
 }
 
-/// Starts the sender that `[sms]` names; `None` without one. `text(language, store, code, minutes)`
+/// Starts the senders that `[[sms]]` names; `None` without one. `text(language, store, code, minutes)`
 /// words a message.
 pub fn start<T>(config: &Config, inbox: &Inbox, text: T) -> Result<Option<SmsHandle>, SmsError>
 where
     T: Fn(Language, &str, &str, u64) -> String + Send + Sync + 'static,
 {
-    let Some(sms) = &config.sms else { return Ok(None) };
-    let sender = Sender::new(sms, Clock::new(config.store.clock))?;
-    let workers = if matches!(sender, Sender::Spool(_)) { 1 } else { WEBHOOK_WORKERS };
+    if config.sms.is_empty() {
+        return Ok(None);
+    }
+    let route = Arc::new(Route::new(&config.sms, Clock::new(config.store.clock))?);
+    let workers = if route.is_single_file() { 1 } else { WORKERS };
     let (queue, jobs) = sync_channel(QUEUE);
     let (done_sender, done) = sync_channel(0);
-    let shared = Arc::new(Shared { lifetime: config.code.lifetime.0, ..Shared::default() });
-    let (jobs, sender, text) = (Arc::new(Mutex::new(jobs)), Arc::new(sender), Arc::new(text));
+    let shared = Arc::new(Shared {
+        counters: Arc::new(Counters::new(route)),
+        stopping: AtomicBool::new(false),
+        lifetime: config.code.lifetime.0,
+    });
+    let (jobs, text) = (Arc::new(Mutex::new(jobs)), Arc::new(text));
     for _ in 0..workers {
         let worker = Worker {
             jobs: Arc::clone(&jobs),
-            sender: Arc::clone(&sender),
             shared: Arc::clone(&shared),
             inbox: inbox.clone(),
             store: config.store.name.clone(),
@@ -161,14 +152,14 @@ impl SmsHandle {
             Ok(()) => None,
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
                 self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                Some(outcome(&job.message, false))
+                Some(outcome(&job.message, Err(Refusal::NotSent)))
             }
         }
     }
 
     /// What became of the messages since the start.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
     }
 
     /// Sends what is queued, retrying nothing, and waits at most `within`; blocks. False if some of
@@ -187,15 +178,14 @@ impl<T: Fn(Language, &str, &str, u64) -> String> Worker<T> {
             let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
             let sent = self.send(&job);
-            let (taken, counter) = match &sent {
-                Ok(()) => (true, &self.shared.counters.taken),
-                Err(_) => (false, &self.shared.counters.failed),
-            };
+            let counters = &self.shared.counters;
+            let counter = if sent.is_ok() { &counters.taken } else { &counters.failed };
             counter.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = sent {
+            let sent = sent.map_err(|error| {
                 tracing::warn!(message = job.message.message, %error, "a code was not sent");
-            }
-            self.inbox.tell(outcome(&job.message, taken));
+                error.refusal()
+            });
+            self.inbox.tell(outcome(&job.message, sent));
         }
     }
 
@@ -207,33 +197,31 @@ impl<T: Fn(Language, &str, &str, u64) -> String> Worker<T> {
             text: (self.text)(job.message.language, &self.store, &code, minutes),
             code,
             store: self.store.clone(),
+            minutes: minutes.to_string(),
         };
-        match &*self.sender {
-            Sender::Spool(spool) => Ok(spool.write(&letter)?),
-            Sender::Webhook(webhook) => webhook.send(&letter, job.deadline, &self.shared.stopping),
-        }
+        self.shared.counters.route.send(&letter, job.deadline, &self.shared.stopping)
     }
 }
 
-impl Sender {
-    fn new(sms: &config::Sms, clock: Clock) -> Result<Self, SmsError> {
-        match sms {
-            config::Sms::Spool { dir } => Spool::open(dir, clock)
-                .map(Self::Spool)
-                .map_err(|source| SmsError::Spool { path: dir.clone(), source }),
-            config::Sms::Webhook { url, body, authorization, timeout, retries } => {
-                let url = url.reveal().to_owned();
-                let authorization = authorization.as_ref().map(|secret| secret.reveal().to_owned());
-                Webhook::new(url, body.reveal(), authorization, timeout.0, *retries)
-                    .map(|webhook| Self::Webhook(Box::new(webhook)))
-            }
-        }
+impl Counters {
+    fn new(route: Arc<Route>) -> Self {
+        let none = || AtomicU32::new(0);
+        Self { taken: none(), failed: none(), refused: none(), route }
+    }
+
+    /// Each provider's share, in their order.
+    pub fn tallies(&self) -> Vec<Tally> {
+        self.route.tallies()
     }
 }
 
-fn outcome(message: &Message, taken: bool) -> Event {
-    Event::Sms { mac: message.mac, message: message.message, taken }
+fn outcome(message: &Message, sent: Result<(), Refusal>) -> Event {
+    Event::Sms { mac: message.mac, message: message.message, sent }
 }
 
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod provider_tests;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::json;
 
-use super::Letter;
+use super::letter::Letter;
 use crate::clock::Clock;
 
 /// If nobody fetches them, the oldest messages go.
@@ -92,6 +92,7 @@ mod tests {
             code: code.into(),
             text: format!("验证码 {code}"),
             store: "\"一号\"店".into(),
+            minutes: "5".into(),
         }
     }
 

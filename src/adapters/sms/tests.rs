@@ -40,9 +40,9 @@ fn message(message: u32) -> Message {
     }
 }
 
-fn outcome_of(event: &Event) -> (u32, bool) {
-    let Event::Sms { mac: MAC, message, taken } = event else { panic!("{event:?}") };
-    (*message, *taken)
+fn outcome_of(event: &Event) -> (u32, Result<(), Refusal>) {
+    let Event::Sms { mac: MAC, message, sent } = event else { panic!("{event:?}") };
+    (*message, *sent)
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_taken_message_is_told_to_the_loop() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, mut outlet) = begin(&spool(dir.path()));
     assert!(handle.send(message(7)).is_none());
-    assert_eq!(outcome_of(&outlet.blocking_recv().unwrap().event), (7, true));
+    assert_eq!(outcome_of(&outlet.blocking_recv().unwrap().event), (7, Ok(())));
     let written = std::fs::read_to_string(dir.path().join("0000000001.json")).unwrap();
     assert!(written.contains(r#""text":"English Corner 123456 5""#), "{written}");
     assert_eq!(handle.counters().taken.load(Ordering::Relaxed), 1);
@@ -64,7 +64,7 @@ fn a_failure_is_told_to_the_loop() {
     let (handle, mut outlet) = begin(&spool(&gone));
     std::fs::remove_dir(&gone).unwrap();
     assert!(handle.send(message(8)).is_none());
-    assert_eq!(outcome_of(&outlet.blocking_recv().unwrap().event), (8, false));
+    assert_eq!(outcome_of(&outlet.blocking_recv().unwrap().event), (8, Err(Refusal::NotSent)));
     assert_eq!(handle.counters().failed.load(Ordering::Relaxed), 1);
 }
 
@@ -77,7 +77,7 @@ fn what_is_queued_goes_out_before_the_stop() {
     }
     assert!(handle.stop(Duration::from_secs(10)));
     for number in 0..20 {
-        assert_eq!(outcome_of(&outlet.blocking_recv().unwrap().event), (number, true));
+        assert_eq!(outcome_of(&outlet.blocking_recv().unwrap().event), (number, Ok(())));
     }
     assert!(outlet.blocking_recv().is_none(), "the workers are gone");
 }
@@ -91,12 +91,12 @@ fn a_full_queue_refuses_at_once_and_a_stop_waits_no_longer_than_told() {
          timeout = \"30s\"\n",
         silent.local_addr().unwrap()
     )));
-    let sent = u32::try_from(QUEUE + WEBHOOK_WORKERS + 1).unwrap();
+    let sent = u32::try_from(QUEUE + WORKERS + 1).unwrap();
     let refused: Vec<_> = (0..sent).filter_map(|number| handle.send(message(number))).collect();
     assert!(!refused.is_empty());
     assert_eq!(handle.counters().refused.load(Ordering::Relaxed) as usize, refused.len());
     for event in refused {
-        assert!(!outcome_of(&event).1);
+        assert_eq!(outcome_of(&event).1, Err(Refusal::NotSent));
     }
     assert!(outlet.try_recv().is_err());
     let before = clock::boot();

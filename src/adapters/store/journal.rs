@@ -21,10 +21,12 @@ use crate::domain::names::BootTime;
 
 /// No frame is longer; a length above it is damage.
 const LONGEST_FRAME: u32 = 16 << 20;
+/// Up to this many bytes are stored as they are.
+const STORED: u16 = 1024;
 
 /// What every entry of a journal depends on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Header {
+pub struct Header {
     /// Counts up with every journal begun; the database says which ones it has taken in.
     pub generation: u64,
     /// The boot whose clock the times are of.
@@ -37,16 +39,17 @@ pub(super) struct Header {
 
 /// Entries that were written together.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Group {
+pub struct Group {
     /// When they were written.
     pub at: BootTime,
+    /// In the order in which they happened.
     pub entries: Vec<Entry>,
 }
 
 /// One change of the database.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Entry {
+pub enum Entry {
     /// Something that the domain wants kept.
     Record(Record),
     /// Wall time is known to be the boot clock plus so many milliseconds.
@@ -105,19 +108,12 @@ impl Journal {
     }
 
     /// Reads the header, if the file has a whole one, and the groups behind it.
-    pub(super) fn read(&self) -> io::Result<Option<(Header, Groups<'_>)>> {
-        let mut groups = Groups {
-            frames: BufReader::new(Window { file: &self.file, at: 0 }),
-            read: 0,
-            length: self.length,
-        };
-        Ok(groups.frame()?.map(|header| (header, groups)))
+    pub(super) fn read(&self) -> io::Result<Option<(Header, Groups<impl Read>)>> {
+        Groups::open(Window { file: &self.file, at: 0 }, self.length)
     }
 
     fn write(&mut self, payload: &impl Serialize) -> io::Result<()> {
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&serde_json::to_vec(payload)?)?;
-        let payload = encoder.finish()?;
+        let payload = deflate(&serde_json::to_vec(payload)?)?;
         let length = u32::try_from(payload.len())
             .ok()
             .filter(|length| *length <= LONGEST_FRAME)
@@ -137,22 +133,49 @@ impl Journal {
     }
 }
 
+/// Deflates (RFC 1951). What is short, as one guest's session is, is not worth the 300 kB that the
+/// encoder fills first, and becomes one stored block.
+fn deflate(json: &[u8]) -> io::Result<Vec<u8>> {
+    const FINAL_AND_STORED: u8 = 1;
+    if let Ok(length) = u16::try_from(json.len())
+        && length <= STORED
+    {
+        let mut block = Vec::with_capacity(5 + json.len());
+        block.push(FINAL_AND_STORED);
+        block.extend(length.to_le_bytes());
+        block.extend((!length).to_le_bytes());
+        block.extend(json);
+        return Ok(block);
+    }
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(json)?;
+    encoder.finish()
+}
+
 /// Walks the groups of a journal.
 #[derive(Debug)]
-pub(super) struct Groups<'a> {
-    frames: BufReader<Window<'a>>,
+pub struct Groups<R> {
+    frames: BufReader<R>,
     read: u64,
     length: u64,
 }
 
-impl Groups<'_> {
-    /// The next whole group.
-    pub(super) fn next(&mut self) -> io::Result<Option<Group>> {
+impl<R: Read> Groups<R> {
+    /// Reads the header of a journal of `length` bytes, if there is a whole one; the groups come
+    /// behind it.
+    pub fn open(journal: R, length: u64) -> io::Result<Option<(Header, Self)>> {
+        let mut groups = Self { frames: BufReader::new(journal), read: 0, length };
+        Ok(groups.frame()?.map(|header| (header, groups)))
+    }
+
+    /// The next whole group; `None` once what follows is damaged or nothing.
+    #[allow(clippy::should_implement_trait, reason = "an iterator would hide the errors")]
+    pub fn next(&mut self) -> io::Result<Option<Group>> {
         self.frame()
     }
 
     /// Bytes behind the last whole frame.
-    pub(super) fn remains(&self) -> u64 {
+    pub fn remains(&self) -> u64 {
         self.length - self.read
     }
 
@@ -170,15 +193,18 @@ impl Groups<'_> {
         if !whole(self.frames.read_exact(&mut payload))? || checksum(&payload) != crc {
             return Ok(None);
         }
-        let mut json = Vec::new();
-        let mut inflated = DeflateDecoder::new(payload.as_slice()).take(u64::from(LONGEST_FRAME));
-        if inflated.read_to_end(&mut json).is_err() {
-            return Ok(None);
-        }
-        let Ok(value) = serde_json::from_slice(&json) else { return Ok(None) };
+        let Some(value) = decode(&payload) else { return Ok(None) };
         self.read += 8 + u64::from(length);
         Ok(Some(value))
     }
+}
+
+/// Reads a frame's payload; `None` if it is damaged or inflates beyond all measure.
+pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    let mut json = Vec::new();
+    let inflated = DeflateDecoder::new(payload);
+    inflated.take(u64::from(LONGEST_FRAME)).read_to_end(&mut json).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 /// Reads a file from a place of its own, so that appending goes on undisturbed.

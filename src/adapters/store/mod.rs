@@ -5,7 +5,7 @@
 //! reads it, and at the end.
 
 mod book;
-mod journal;
+pub mod journal;
 mod outbox;
 mod reader;
 mod records;
@@ -17,7 +17,7 @@ mod writer;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,8 +33,8 @@ use crate::domain::names::{Now, WallTime};
 pub use self::outbox::{Batch, Cap};
 pub use self::reader::{Reader, Size};
 
-/// Jobs that may wait for the writer.
-const CAPACITY: usize = 1024;
+/// Records that may wait for the writer: a stop hands over a session and a visit of each guest.
+const CAPACITY: u32 = 32_768;
 
 /// What went wrong with the record.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,8 @@ pub struct Counts {
 /// A handle to the writer; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    jobs: SyncSender<Job>,
+    /// Takes memory for what waits in it only; `try_write` keeps it within [`CAPACITY`].
+    jobs: Sender<Job>,
     shared: Arc<Shared>,
 }
 
@@ -129,7 +130,7 @@ impl Store {
             }
             started => started?,
         };
-        let (jobs, receiver) = sync_channel(CAPACITY);
+        let (jobs, receiver) = channel();
         let thread = std::thread::Builder::new()
             .name("store".into())
             .stack_size(1 << 20)
@@ -175,7 +176,7 @@ impl Store {
     /// HQ has the rows up to `last`: deletes them, and waits until that is durable. Not for the
     /// loop.
     pub fn acknowledge(&self, last: i64) -> Result<(), StoreError> {
-        self.jobs.send(Job::Write(Entry::Acknowledged(last))).map_err(|_| StoreError::Closed)?;
+        self.write(Entry::Acknowledged(last))?;
         self.flush()
     }
 
@@ -186,7 +187,7 @@ impl Store {
 
     /// A run to HQ was completed. Not for the loop.
     pub fn synced(&self, at: WallTime) -> Result<(), StoreError> {
-        self.jobs.send(Job::Write(Entry::Synced(at.0))).map_err(|_| StoreError::Closed)
+        self.write(Entry::Synced(at.0))
     }
 
     /// What the writer has counted since the start.
@@ -216,10 +217,18 @@ impl Store {
     }
 
     fn try_write(&self, entry: Entry) -> Result<(), Full> {
-        self.jobs.try_send(Job::Write(entry)).map_err(|error| {
-            let (TrySendError::Full(_) | TrySendError::Disconnected(_)) = error;
-            Full
-        })
+        let waiting = &self.shared.counters.waiting;
+        if waiting.fetch_add(1, Ordering::Relaxed) >= CAPACITY {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Full);
+        }
+        self.jobs.send(Job::Write(entry)).map_err(|_| Full)
+    }
+
+    /// For callers who are few, and wait for what they write.
+    fn write(&self, entry: Entry) -> Result<(), StoreError> {
+        self.shared.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        self.jobs.send(Job::Write(entry)).map_err(|_| StoreError::Closed)
     }
 
     fn request<T>(&self, job: impl FnOnce(SyncSender<T>) -> Job) -> Result<T, StoreError> {

@@ -10,7 +10,7 @@ use super::book::{Book, int, millis};
 use crate::domain::effect::{EndReason, Grant, Method, Record};
 use crate::domain::event::Consent;
 use crate::domain::names::{BootTime, GuestKey, Mac, SessionId, VisitId, ZoneId};
-use crate::domain::policy::Identity;
+use crate::domain::policy::{Identity, Limits};
 
 impl Book {
     /// Carries in what the domain wants kept; `written` is when its group was.
@@ -41,6 +41,9 @@ impl Book {
             Record::VisitGuest { visit, guest } => self.visit_guest(*visit, *guest),
             Record::VisitSeen { visit, dwell, last } => self.visit_seen(*visit, *dwell, *last),
             Record::VisitClosed { visit, dwell, .. } => self.visit_closed(*visit, *dwell),
+            Record::SessionChanged { session, identity, limits } => {
+                self.session_changed(*session, *identity, limits)
+            }
             Record::TokenUsed { nonce, expires } => {
                 self.run(
                     "INSERT OR REPLACE INTO used_token (nonce, expires) VALUES (?1, ?2)",
@@ -158,6 +161,19 @@ impl Book {
                 self.boot.row,
                 left.map(|left| int(at.0).saturating_add(left))
             ],
+        )
+    }
+
+    fn session_changed(
+        &self,
+        session: SessionId,
+        identity: Identity,
+        limits: &Limits,
+    ) -> Result<(), StoreError> {
+        let (kind, guest) = identity_columns(&identity);
+        self.run(
+            "UPDATE session SET identity = ?2, guest = ?3, limits = ?4 WHERE id = ?1",
+            params![int(session.0), kind, guest, serde_json::to_string(limits).unwrap_or_default()],
         )
     }
 
@@ -301,5 +317,6 @@ fn identity_columns(identity: &Identity) -> (&'static str, Option<&[u8]>) {
         Identity::Guest(key) => ("guest", Some(&key.0)),
         Identity::Staff => ("staff", None),
         Identity::Trusted => ("trusted", None),
+        Identity::Preemptive => ("preemptive", None),
     }
 }

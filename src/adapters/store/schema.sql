@@ -67,7 +67,7 @@ CREATE TABLE session (
     id INTEGER PRIMARY KEY,
     zone TEXT NOT NULL,
     mac BLOB NOT NULL,
-    identity TEXT NOT NULL, -- guest, staff, trusted
+    identity TEXT NOT NULL, -- guest, staff, trusted, preemptive
     guest BLOB,
     method TEXT NOT NULL,
     address TEXT,

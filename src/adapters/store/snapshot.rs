@@ -206,6 +206,7 @@ fn identity(row: &Row<'_>) -> rusqlite::Result<Identity> {
     Ok(match (row.get::<_, String>(11)?.as_str(), row.get(12)?) {
         ("guest", Some(key)) => Identity::Guest(GuestKey(key)),
         ("trusted", _) => Identity::Trusted,
+        ("preemptive", _) => Identity::Preemptive,
         _ => Identity::Staff,
     })
 }

@@ -18,8 +18,10 @@ use crate::domain::effect::Record;
 use crate::domain::event::Event;
 use crate::domain::names::BootTime;
 
-/// Entries of a group at most.
+/// So many entries are not kept waiting for more.
 const GROUP: usize = 200;
+/// Entries of a group at most: what waits already is better written in few groups.
+const GROUP_MOST: usize = 2000;
 /// Entries that may wait for the disk to take them.
 const BACKLOG: usize = 10_000;
 /// The database is settled after this long, or this many bytes of journal.
@@ -51,6 +53,8 @@ pub(super) struct Counters {
     pub(super) settled: AtomicU32,
     pub(super) failures: AtomicU32,
     pub(super) lost: AtomicU32,
+    /// Entries in the queue.
+    pub(super) waiting: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -128,11 +132,11 @@ impl Writer {
         loop {
             match self.wait(jobs) {
                 Ok(Job::Write(entry)) => {
-                    self.push(entry);
+                    self.taken(entry);
                     // What else waits joins the group before the disk is asked.
-                    while self.pending.len() < GROUP {
+                    while self.pending.len() < GROUP_MOST {
                         match jobs.try_recv() {
-                            Ok(Job::Write(entry)) => self.push(entry),
+                            Ok(Job::Write(entry)) => self.taken(entry),
                             Ok(job) => {
                                 if self.answer(job) {
                                     return;
@@ -166,6 +170,12 @@ impl Writer {
         }
     }
 
+    /// Takes an entry from the queue.
+    fn taken(&mut self, entry: Entry) {
+        self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.push(entry);
+    }
+
     fn push(&mut self, entry: Entry) {
         if self.pending.len() >= BACKLOG {
             self.counters.lost.fetch_add(1, Ordering::Relaxed);
@@ -175,7 +185,10 @@ impl Writer {
                 self.inbox.tell(Event::StoreFailed(grant.session));
             }
         }
-        self.urgent |= matches!(entry, Entry::Record(Record::SessionStarted { .. }));
+        self.urgent |= matches!(
+            entry,
+            Entry::Record(Record::SessionStarted { .. } | Record::SessionChanged { .. })
+        );
         self.pending.push_back(entry);
         if self.commit_at.is_none() {
             self.commit_at = Some(clock::boot() + self.commit_every);
@@ -204,7 +217,7 @@ impl Writer {
     /// True if that was the last job.
     fn answer(&mut self, job: Job) -> bool {
         match job {
-            Job::Write(entry) => self.push(entry),
+            Job::Write(entry) => self.taken(entry),
             Job::Flush(reply) => drop(reply.send(self.commit())),
             Job::Publish(reply) => {
                 let done = self.commit().and_then(|()| self.publish());
@@ -227,7 +240,7 @@ impl Writer {
     /// Makes what is pending durable, and answers those who wait for it.
     fn commit(&mut self) -> Result<(), StoreError> {
         while !self.pending.is_empty() {
-            let entries: Vec<Entry> = self.pending.iter().take(GROUP).cloned().collect();
+            let entries: Vec<Entry> = self.pending.iter().take(GROUP_MOST).cloned().collect();
             let group = Group { at: clock::boot(), entries };
             if let Err(error) = self.journal.append(&group) {
                 self.fail_sessions();

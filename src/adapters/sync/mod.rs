@@ -9,6 +9,7 @@ pub mod schedule;
 mod worker;
 
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -123,6 +124,16 @@ pub fn run(
     Ok(summary)
 }
 
+/// Reads HQ's answer to a batch of these rows: the last row that it has, which is one of them.
+pub fn watermark(answer: &[u8], sent: RangeInclusive<i64>) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Acknowledgement {
+        watermark: i64,
+    }
+    let Acknowledgement { watermark } = serde_json::from_slice(answer).ok()?;
+    sent.contains(&watermark).then_some(watermark)
+}
+
 /// Tries a batch until HQ has taken it or the tries are used up.
 fn deliver(
     agent: &Agent,
@@ -177,17 +188,7 @@ fn post(agent: &Agent, settings: &Settings, batch: &Batch, body: &[u8]) -> Resul
         Err(ureq::Error::BodyExceedsLimit(_)) => return Err(wrong),
         Err(error) => return Err(unreachable(error)),
     };
-    match serde_json::from_slice(&text) {
-        Ok(Acknowledgement { watermark }) if (batch.first..=batch.last).contains(&watermark) => {
-            Ok(watermark)
-        }
-        _ => Err(wrong),
-    }
-}
-
-#[derive(Deserialize)]
-struct Acknowledgement {
-    watermark: i64,
+    watermark(&text, batch.first..=batch.last).ok_or(wrong)
 }
 
 fn unreachable(error: ureq::Error) -> SyncError {

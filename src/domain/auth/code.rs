@@ -18,8 +18,8 @@ pub(in crate::domain) struct Pending {
     pub(in crate::domain) consent: Consent,
     /// Which message carries it.
     pub(in crate::domain) message: u32,
-    /// No provider took it.
-    pub(in crate::domain) not_sent: bool,
+    /// Why no provider took it.
+    pub(in crate::domain) unsent: Option<Refusal>,
     hash: [u8; 32],
     expires: BootTime,
     tries: u8,
@@ -43,7 +43,7 @@ impl Pending {
             mask: phone.mask(),
             consent,
             message,
-            not_sent: false,
+            unsent: None,
             hash: hash(secrets, mac, guest, &digits),
             expires: now + policy.lifetime,
             tries: policy.tries,
@@ -76,7 +76,7 @@ impl Pending {
 
     /// What keeps the guest from using it.
     pub(in crate::domain) fn trouble(&self, now: BootTime) -> Option<Refusal> {
-        self.over(now).or_else(|| self.not_sent.then_some(Refusal::NotSent))
+        self.over(now).or(self.unsent)
     }
 
     fn over(&self, now: BootTime) -> Option<Refusal> {
@@ -165,7 +165,7 @@ mod tests {
         let late = pending.check(&code.0, MAC, &SECRETS, BootTime(300_000));
         assert_eq!(late, Err(Refusal::CodeExpired));
         assert_eq!(pending.trouble(BootTime(1)), None);
-        pending.not_sent = true;
+        pending.unsent = Some(Refusal::NotSent);
         assert_eq!(pending.trouble(BootTime(1)), Some(Refusal::NotSent));
         assert!(!format!("{pending:?}").contains(&code.0));
     }

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::login::{Attempts, Password, Sessions};
 use self::page::Day;
-use super::accept::{Counts, Limits, Peer, serve};
+use super::accept::{Counts, Limits, Peer, count, serve};
 use super::catalogue::{Catalogues, fill};
 use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
 use super::language::Choice;
@@ -75,8 +75,8 @@ pub async fn run_staff(
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
-    let router = TowerToHyperService::new(router(staff)?);
-    serve(vec![(None, listener.0)], None, LIMITS, counts, stop, move |peer| Identified {
+    let router = TowerToHyperService::new(router(staff, Arc::clone(&counts))?);
+    serve(vec![listener.0], None, LIMITS, counts, stop, move |peer| Identified {
         peer,
         router: router.clone(),
     })
@@ -85,6 +85,7 @@ pub async fn run_staff(
 
 struct Office {
     staff: Staff,
+    counts: Arc<Counts>,
     password: Password,
     /// One check at a time: each takes the memory that the hash asks for.
     checking: Semaphore,
@@ -93,10 +94,11 @@ struct Office {
     seal: Seal,
 }
 
-fn router(staff: Staff) -> Result<Router, HttpError> {
+fn router(staff: Staff, counts: Arc<Counts>) -> Result<Router, HttpError> {
     let office = Arc::new(Office {
         password: Password::new(staff.password_hash.reveal())?,
         staff,
+        counts,
         checking: Semaphore::new(1),
         attempts: Mutex::default(),
         sessions: Mutex::default(),
@@ -158,7 +160,10 @@ async fn login(
     form: Result<Form<LoginForm>, FormRejection>,
 ) -> Response {
     let frame = office.frame(choice);
-    let Ok(Form(form)) = form else { return StatusCode::BAD_REQUEST.into_response() };
+    let Ok(Form(form)) = form else {
+        count(&office.counts.malformed);
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     let entered = lock(&office.attempts).enter(peer.address, clock::boot());
     if let Err(wait) = entered {
         let error = fill(&frame.text.staff.wait, &[("wait", &frame.text.length(wait))]);

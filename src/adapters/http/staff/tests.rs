@@ -65,7 +65,7 @@ struct Desk(TowerToHyperService<Router>);
 
 impl Desk {
     fn open(result: Result<DayReport, Unavailable>) -> Self {
-        Self(TowerToHyperService::new(router(staff(source(result))).unwrap()))
+        Self(TowerToHyperService::new(router(staff(source(result)), Arc::default()).unwrap()))
     }
 
     async fn send(&self, request: hyper::http::request::Builder, body: &str) -> (Response, String) {

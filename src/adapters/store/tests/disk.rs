@@ -19,7 +19,7 @@ fn records_share_a_group_and_a_session_does_not_wait() {
     bench.put((1..=1000).map(|number| seen(number % 150 + 1, number, number + 500)));
     bench.store.flush().unwrap();
     let groups = bench.store.counts().groups - before;
-    assert!((5..=8).contains(&groups), "1000 rows by 200: {groups}");
+    assert!((1..=8).contains(&groups), "1000 rows by 200 or more: {groups}");
     bench.close();
 }
 
@@ -46,7 +46,7 @@ fn a_full_channel_is_an_error_at_once() {
     // Answers fill the inbox, which nobody empties: the writer stands still.
     let sessions = (1..).map(|number| bench.store.submit(started(number, number, 1)));
     let taken = sessions.take(100_000).take_while(Result::is_ok).count();
-    assert!((1024..20_000).contains(&taken), "{taken}");
+    assert!((CAPACITY as usize..60_000).contains(&taken), "{taken}");
     assert!((0..CAPACITY).any(|_| bench.store.submit(opened(1, 1, None, 1)) == Err(Full)));
     bench.close();
 }

@@ -1,0 +1,271 @@
+//! What each fuzz target does with its bytes: reads them as the daemon would and checks what must
+//! hold of the result. `../tests/corpus.rs` replays the corpora through the same functions.
+
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use ed25519_dalek::SigningKey;
+use maitred::adapters::control::{self, VERSION};
+use maitred::adapters::http::catalogue::Catalogues;
+use maitred::adapters::http::portal::{Portal, serve_portal};
+use maitred::adapters::http::{Counts, PortalAddress, syn};
+use maitred::adapters::inbox::{Envelope, Inbox};
+use maitred::adapters::store::journal::{self, Group, Groups};
+use maitred::adapters::sync;
+use maitred::config::{Config, ConfigError};
+use maitred::domain::auth::follow::{self, Token};
+use maitred::domain::effect::Effect;
+use maitred::domain::event::Client;
+use maitred::domain::names::{BootTime, GuestKey, Mac, Now, Phone, WallTime, ZoneId};
+use maitred::domain::{Domain, Secrets};
+use maitred::wire::dns::{self, Kind};
+use maitred::wire::nft::attr::Attrs;
+use maitred::wire::nft::element::{self, Element};
+use maitred::wire::nft::keys;
+use maitred::wire::nft::message::{Reply, replies};
+use maitred::wire::nft::object::{Chain, Rule, Set, Table};
+use maitred::wire::{dhcp, evidence};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+
+/// What a fuzzer calls with its bytes.
+pub type Target = fn(&[u8]);
+
+/// Every target, by the name of its binary and of its folder in `corpus`.
+pub const ALL: [(&str, Target); 12] = [
+    ("config", config),
+    ("control", control),
+    ("dhcp", dhcp),
+    ("dns", dns),
+    ("frame", frame),
+    ("journal", journal),
+    ("names", names),
+    ("netlink", netlink),
+    ("portal", portal),
+    ("syn", syn),
+    ("token", token),
+    ("watermark", watermark),
+];
+
+const STORE: &str = "lab-1";
+const ZONE: &str = "guest";
+const GUEST: Mac = Mac([2, 0, 0x5e, 0x10, 0, 1]);
+const NOW: Now = Now { boot: BootTime(60_000), wall: Some(WallTime(1_800_000_100_000)) };
+
+/// A configuration file.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Config::parse(text, "maitred.toml") {
+        Ok(config) => {
+            let _ = config.policy();
+        }
+        Err(ConfigError::Invalid(problems)) => {
+            assert!(!problems.is_empty());
+            for problem in problems {
+                assert!(problem.line <= text.lines().count() + 1 && !problem.text.is_empty());
+            }
+        }
+        Err(ConfigError::Read { .. }) => panic!("there is no file to read"),
+    }
+}
+
+/// A line on the control socket.
+pub fn control(bytes: &[u8]) {
+    match control::read(bytes) {
+        Ok(ask) => {
+            let request = control::Request { version: VERSION, ask: ask.clone() };
+            let mut line = serde_json::to_vec(&request).unwrap();
+            line.push(b'\n');
+            assert_eq!(control::read(&line), Ok(ask));
+        }
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+}
+
+/// A DHCP message, of either version.
+pub fn dhcp(bytes: &[u8]) {
+    if let Ok(message) = dhcp::parse(bytes, GUEST) {
+        assert!(message.hostname.is_none_or(|name| (1..=63).contains(&name.len())));
+    }
+    let _ = dhcp::check_v6(bytes);
+}
+
+/// A DNS message from a guest, or from a resolver.
+pub fn dns(bytes: &[u8]) {
+    let name: dns::Name = "www.example.net".parse().unwrap();
+    if let Ok(question) = dns::Question::parse(bytes) {
+        let refusal = question.answer(&dns::Reply::empty(dns::Code::Refused));
+        assert!(refusal.len() <= bytes.len() + 11, "an answer that amplifies");
+    }
+    for family in [Kind::A, Kind::Aaaa] {
+        if let Ok(dns::Response::Answer(reply)) = dns::response(bytes, 7, &name, family) {
+            assert!(reply.addresses.len() <= dns::MOST_ADDRESSES);
+            let v6 = family == Kind::Aaaa;
+            assert!(reply.addresses.iter().all(|address| address.is_ipv6() == v6));
+        }
+    }
+}
+
+/// A frame on a guest bridge.
+pub fn frame(bytes: &[u8]) {
+    if let Ok(heard) = evidence::parse(bytes) {
+        assert!(heard.mac.is_station());
+        let _ = heard.into_event(ZoneId(0));
+    }
+}
+
+/// The journal's file, and a frame's payload whose checksum was right.
+pub fn journal(bytes: &[u8]) {
+    let length = bytes.len() as u64;
+    if let Some((_, mut groups)) = Groups::open(bytes, length).unwrap() {
+        while groups.next().unwrap().is_some() {}
+        assert!(groups.remains() < length);
+    }
+    let _ = journal::decode::<Group>(bytes);
+}
+
+/// What people type and paste: numbers, MAC addresses, guest keys.
+pub fn names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(phone) = Phone::parse(text, "86") {
+        let digits = phone.digits();
+        assert!((8..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()));
+        assert_eq!(Phone::parse(&format!("+{digits}"), "44"), Ok(phone.clone()));
+        assert_eq!(phone.mask().len(), 3);
+    }
+    if let Ok(mac) = text.parse::<Mac>() {
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+    }
+    if let Ok(key) = text.parse::<GuestKey>() {
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+}
+
+/// A datagram from the kernel's firewall.
+pub fn netlink(bytes: &[u8]) {
+    for reply in replies(bytes) {
+        let Ok(Reply::Message { attrs, .. }) = reply else { continue };
+        // What was understood says the same when we say it.
+        if let Ok(table) = Table::parse(attrs) {
+            let said = say(|a| table.emit(a));
+            assert_eq!(Table::parse(&said), Ok(Table { owner: None, ..table }));
+        }
+        if let Ok((table, chain)) = Chain::parse(attrs) {
+            assert_eq!(Chain::parse(&say(|a| chain.emit(&table, a))), Ok((table, chain)));
+        }
+        if let Ok((table, rule)) = Rule::parse(attrs) {
+            assert_eq!(Rule::parse(&say(|a| rule.emit(&table, a))), Ok((table, rule)));
+        }
+        if let Ok((table, set)) = Set::parse(attrs) {
+            assert_eq!(Set::parse(&say(|a| set.emit(&table, 1, a))), Ok((table, set)));
+        }
+        let mut elements = Vec::new();
+        if element::parse(attrs, |one| elements.push(one)).is_ok() {
+            let said = say(|a| element::emit("t", "s", &elements, a));
+            let mut again: Vec<Element> = Vec::new();
+            element::parse(&said, |one| again.push(one)).unwrap();
+            assert_eq!(again, elements);
+            for element in elements {
+                let _ = (keys::parse_device(&element.key), keys::parse_mark(&element.key));
+                let _ = keys::parse_session(&element.user);
+            }
+        }
+    }
+}
+
+/// What a guest sends to the portal's port, answered with the real domain behind it.
+pub fn portal(bytes: &[u8]) {
+    static TEXTS: LazyLock<Arc<Catalogues>> =
+        LazyLock::new(|| Arc::new(Catalogues::load().unwrap()));
+    // Whoever waits with nothing left to do has waited long enough.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let answer = runtime.block_on(async {
+        let (inbox, mut outlet) = Inbox::new();
+        tokio::spawn(async move {
+            let mut domain = house();
+            while let Some(envelope) = outlet.recv().await {
+                answer(&mut domain, envelope);
+            }
+        });
+        let portal = Portal {
+            store: "Jade Mall".into(),
+            address: PortalAddress { name: None, port: 2050 },
+            country: "86".into(),
+            terms_version: "1".into(),
+            api: None,
+            texts: Arc::clone(&TEXTS),
+        };
+        let [address, local] = ["192.0.2.77", "192.0.2.1"].map(|a| a.parse::<IpAddr>().unwrap());
+        let client = Client { zone: ZoneId(0), mac: GUEST, address };
+        let (mut guest, ours) = tokio::io::duplex(1 << 16);
+        let (_going, stop) = watch::channel(false);
+        let counts = Arc::<Counts>::default();
+        let serving = serve_portal(ours, (client, local), portal, inbox, counts, stop);
+        let asking = async {
+            // The portal may hang up while the guest still talks.
+            let _ = guest.write_all(bytes).await;
+            let mut answer = Vec::new();
+            let _ = guest.read_to_end(&mut answer).await;
+            answer
+        };
+        tokio::join!(serving, asking).1
+    });
+    let answer = String::from_utf8(answer).unwrap();
+    let status = answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
+    assert!(answer.is_empty() || status.is_some_and(|status| status < "500"), "{answer}");
+    assert!(!answer.contains("<script"), "{answer}");
+}
+
+/// The headers of a connection's first packet, as the kernel saved them.
+pub fn syn(bytes: &[u8]) {
+    assert!(syn::source(bytes).is_none_or(Mac::is_station));
+}
+
+/// The text behind `/f/`.
+pub fn token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let (store, scene) = (follow::store(STORE), follow::scene(STORE, ZONE, GUEST));
+    let keys = [[0xff; 32], key.verifying_key().to_bytes()];
+    if let Ok(token) = Token::verify(text, &keys, store, scene, NOW.wall) {
+        assert_eq!(token.mint(&key), text, "a second spelling of a token");
+    }
+}
+
+/// HQ's answer to a batch.
+pub fn watermark(bytes: &[u8]) {
+    let sent = 100..=199;
+    assert!(sync::watermark(bytes, sent.clone()).is_none_or(|mark| sent.contains(&mark)));
+}
+
+fn say(emit: impl FnOnce(&mut Attrs)) -> Vec<u8> {
+    let mut attrs = Attrs::new();
+    emit(&mut attrs);
+    attrs.finish().unwrap()
+}
+
+/// A store that has just opened.
+fn house() -> Domain {
+    let text = format!(
+        "[store]\nid = \"{STORE}\"\nname = \"Jade Mall\"\ntime_zone = \"CST-8\"\n\
+         [[zone]]\nname = \"{ZONE}\"\ninterface = \"br-guest\"\n"
+    );
+    let policy = Config::parse(&text, "maitred.toml").unwrap().policy();
+    Domain::new(policy, Secrets { guest_key: [3; 32] }, [4; 32])
+}
+
+fn answer(domain: &mut Domain, Envelope { event, reply }: Envelope) {
+    let mut effects = Vec::new();
+    domain.handle(event, NOW, &mut effects);
+    let Some((asked, reply)) = reply else { return };
+    let answer = effects.into_iter().find_map(|effect| match effect {
+        Effect::Reply { request, answer } if request == asked => Some(answer),
+        _ => None,
+    });
+    // Nobody without a session waits for disk or kernel.
+    let _ = reply.send(answer.expect("an answer at once"));
+}
