@@ -16,8 +16,8 @@ impl Config {
         let Self { store, portal, zone, code, sms, follow, visit, staff, hq, firewall, lists } =
             new;
         keep("store", self.store == store);
-        let remember_for = portal.remember_for;
-        self.portal.remember_for = remember_for;
+        self.portal.remember_for = portal.remember_for;
+        self.portal.r#return = portal.r#return;
         keep("portal", self.portal == portal);
         keep("code.lifetime", self.code.lifetime == code.lifetime);
         keep("code.countries", self.code.countries == code.countries);
