@@ -113,6 +113,7 @@ impl Handle {
 impl Plan {
     /// The plan that a configuration asks for.
     pub fn from_config(config: &Config) -> Self {
+        let secure = config.portal.certificate.as_ref().map(|_| config.portal.tls_port);
         let zones = config.zone.iter().map(|zone| ZonePlan {
             name: zone.name.clone(),
             interface: zone.interface.clone(),
@@ -123,9 +124,8 @@ impl Plan {
         Self {
             zones: zones.collect(),
             mark_mask: config.firewall.mark_mask,
-            portal_port: config.portal.port,
+            portal_ports: std::iter::once(config.portal.port).chain(secure).collect(),
             intercept_port: config.portal.intercept_port,
-            tls_port: config.portal.certificate.as_ref().map(|_| config.portal.tls_port),
             flags: 0,
         }
     }
