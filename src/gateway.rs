@@ -21,6 +21,8 @@ use crate::domain::names::RequestId;
 
 /// How often an untrusted wall clock is looked at again.
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// How long a stop waits for the kernel's counters.
+const USAGE_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for messages that are being sent.
 const SMS_WITHIN: Duration = Duration::from_secs(3);
 /// Envelopes taken at a time, so that a deadline is never far behind a flood.
@@ -194,6 +196,15 @@ impl Gateway {
     }
 
     async fn stop(mut self, on_stop: OnStop) {
+        // The last counters go to disk as well, should the kernel forget them.
+        let asked = self.hands.firewall.submit(Firewall::ReadUsage).is_ok();
+        let mut counted = false;
+        while asked && !counted {
+            let next = tokio::time::timeout(USAGE_WITHIN, self.outlet.recv()).await;
+            let Ok(Some(envelope)) = next else { break };
+            counted = matches!(envelope.event, Event::Usage(_));
+            self.take(envelope);
+        }
         self.outlet.close();
         while let Some(envelope) = self.outlet.recv().await {
             self.take(envelope);

@@ -109,11 +109,14 @@ fn check_names_the_line() {
 fn grant_asks_and_says_so() {
     let store = Store::new();
     let asked = store.answer(r#"{"ok": "done"}"#);
-    let said = out(&store.run(&["grant", "02-00-5E-10-00-01", "--zone", "guest", "--for", "90m"]));
+    let mut asking = vec!["grant", "02-00-5E-10-00-01", "--zone", "guest", "--for", "90m"];
+    asking.extend(["--download-rate", "2MB"]);
+    let said = out(&store.run(&asking));
     assert_eq!(said, "02:00:5e:10:00:01 is granted\n");
     let expected = concat!(
         r#"{"version":1,"ask":{"grant":{"mac":"02:00:5e:10:00:01","#,
-        r#""zone":"guest","seconds":5400}}}"#
+        r#""zone":"guest","seconds":5400,"limits":{"upload_rate":null,"download_rate":2000000,"#,
+        r#""upload_quota":null,"download_quota":null,"quota":null}}}}"#
     );
     assert_eq!(asked.join().unwrap().trim(), expected);
 }

@@ -84,6 +84,15 @@ pub struct Overrides {
 }
 
 impl Limits {
+    /// No limit at all.
+    pub const NONE: Self = Self {
+        upload_rate: None,
+        download_rate: None,
+        upload_quota: None,
+        download_quota: None,
+        quota: None,
+    };
+
     /// These limits with some changed.
     #[must_use]
     pub fn with(self, changes: &Overrides) -> Self {

@@ -244,12 +244,14 @@ impl Domain {
         let opened = proof.and_then(|guest| {
             self.room(key)?;
             let zone = self.policy.zone(key.zone).ok_or(Refusal::Failed)?;
-            let opening = Opening {
+            let guest_opening = Opening {
                 identity: Identity::Guest(guest),
                 method,
                 limits: zone.limits,
                 length: Some(zone.session_timeout),
             };
+            let trusted = self.policy.trusts(key.mac);
+            let opening = if trusted { Opening::TRUSTED } else { guest_opening };
             self.open(key, opening, Some(Waiter::Portal(request)), now, effects)
         });
         opened.err().map(|refusal| self.step(key, Some(refusal), now))

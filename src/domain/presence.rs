@@ -6,7 +6,7 @@ use super::device::Key;
 use super::effect::{Effect, EndReason, Method, Record};
 use super::event::Sighting;
 use super::names::{BootTime, GuestKey, Now, VisitId};
-use super::policy::{Identity, Limits};
+use super::policy::Identity;
 use super::session::Opening;
 use super::visit::{Silence, Visit, hold};
 use super::{Domain, Timer};
@@ -191,12 +191,7 @@ impl Domain {
             return;
         }
         let opening = if self.policy.trusts(key.mac) {
-            Opening {
-                identity: Identity::Trusted,
-                method: Method::Trusted,
-                limits: Limits::default(),
-                length: None,
-            }
+            Opening::TRUSTED
         } else if self.policy.expects(key.mac)
             && let Some(zone) = self.policy.zone(key.zone)
             && !self.full(zone, key)

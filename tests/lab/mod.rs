@@ -160,6 +160,10 @@ impl Lab {
     pub fn restart_dnsmasq(&mut self) {
         self.stop_dnsmasq();
         self.dnsmasq = serve_addresses(&self.router, &self.folder.0);
+        until(std::time::Duration::from_secs(5), "dnsmasq to hear questions", || {
+            let free = self.router.within(|| std::net::UdpSocket::bind("127.0.0.1:53").is_ok());
+            (!free).then_some(())
+        });
     }
 
     /// Starts the daemon in the router and waits until it answers.

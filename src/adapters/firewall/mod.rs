@@ -148,6 +148,7 @@ impl Handle {
 impl Plan {
     /// The plan that a configuration asks for.
     pub fn from_config(config: &Config) -> Self {
+        let secure = config.portal.certificate.as_ref().map(|_| config.portal.tls_port);
         let zones = config.zone.iter().map(|zone| ZonePlan {
             name: zone.name.clone(),
             interface: zone.interface.clone(),
@@ -158,11 +159,10 @@ impl Plan {
         Self {
             zones: zones.collect(),
             mark_mask: config.firewall.mark_mask,
-            portal_port: config.portal.port,
+            portal_ports: std::iter::once(config.portal.port).chain(secure).collect(),
             intercept_port: config.portal.intercept_port,
             flows: (config.firewall.flows_per_device, config.firewall.flows_per_stranger),
             allow_flow_offload: config.firewall.allow_flow_offload,
-            tls_port: config.portal.certificate.as_ref().map(|_| config.portal.tls_port),
             flags: 0,
         }
     }

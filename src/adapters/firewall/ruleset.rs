@@ -82,16 +82,14 @@ pub struct Plan {
     pub zones: Vec<ZonePlan>,
     /// Bits of the connection mark that are ours.
     pub mark_mask: u32,
-    /// TCP port of the pages.
-    pub portal_port: u16,
+    /// TCP ports of the pages.
+    pub portal_ports: Vec<u16>,
     /// TCP port that intercepted requests are redirected to.
     pub intercept_port: u16,
     /// Connections that a device may hold once it is online, and before.
     pub flows: (u32, u32),
     /// Whether others' flow tables, past which limits do not reach, are put up with.
     pub allow_flow_offload: bool,
-    /// TCP port of the pages over TLS, if they are served so.
-    pub tls_port: Option<u16>,
     /// Table flags: who owns it and whether it outlives us.
     pub flags: u32,
 }
@@ -260,15 +258,11 @@ impl Plan {
             rule(chain, [l4(ICMP), vec![icmp_type, cmp(CmpOp::Eq, [ICMP_ECHO_REQUEST])]], accept()),
             rule(chain, [l4(IGMP)], accept()),
         ];
+        let tcp = [&DNS_PORT].into_iter().chain(&self.portal_ports).chain([&self.intercept_port]);
         let udp = DHCP_PORTS.into_iter().chain([DNS_PORT]).map(|port| (UDP, port));
-        let tcp =
-            [DNS_PORT, self.portal_port, self.intercept_port].into_iter().chain(self.tls_port);
-        let tcp = tcp.map(|port| (TCP, port));
-        rules.extend(
-            udp.chain(tcp).map(|(l4proto, port)| {
-                rule(chain, [l4(l4proto), destination_port(port)], accept())
-            }),
-        );
+        for (l4proto, port) in udp.chain(tcp.map(|port| (TCP, *port))) {
+            rules.push(rule(chain, [l4(l4proto), destination_port(port)], accept()));
+        }
         for zone in &self.zones {
             rules.extend(zone.router_ports.iter().map(|open| {
                 let l4proto = if open.udp { UDP } else { TCP };

@@ -24,11 +24,10 @@ fn plan() -> Plan {
             router_ports: Vec::new(),
         }],
         mark_mask: 0xffff_0000,
-        portal_port: 2050,
+        portal_ports: vec![2050],
         intercept_port: 2051,
         flows: (1000, 200),
         allow_flow_offload: false,
-        tls_port: None,
         flags: 0,
     }
 }
