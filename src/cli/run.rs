@@ -41,9 +41,10 @@ const STACK: usize = 512 << 10;
 pub(super) fn run(config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     let mut folders = vec![config.store.state_dir.as_path(), &config.store.run_dir];
-    if let Some(Sms::Spool { dir }) = &config.sms {
-        folders.push(dir);
-    }
+    folders.extend(config.sms.iter().filter_map(|sms| match sms {
+        Sms::Spool { dir } => Some(dir.as_path()),
+        _ => None,
+    }));
     privileges::give_up(config.store.user.as_deref(), &folders)?;
     let lock = Lock::take(&config.store.run_dir)?;
     raise_descriptors();
