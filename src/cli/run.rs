@@ -46,10 +46,10 @@ pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     sysctl::raise(config.zone.iter().map(|zone| zone.max_clients).sum());
     let mut folders = vec![config.store.state_dir.as_path(), &config.store.run_dir];
-    for sms in &config.sms {
-        let Sms::Spool { dir } = sms else { continue };
-        folders.push(dir);
-    }
+    folders.extend(config.sms.iter().filter_map(|sms| match sms {
+        Sms::Spool { dir } => Some(dir.as_path()),
+        _ => None,
+    }));
     privileges::give_up(config.store.user.as_deref(), &folders)?;
     let lock = Lock::take(&config.store.run_dir)?;
     raise_descriptors();
@@ -78,9 +78,8 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
     let live = match found {
-        firewall::Found::Ours(live) if !live.is_empty() => Some(live),
-        // Nobody in it: `on_stop = "closed"` left it so, and whose time is not over comes back.
-        firewall::Found::Ours(_) | firewall::Found::Nothing => None,
+        firewall::Found::Ours(live) => Some(live),
+        firewall::Found::Nothing => None,
     };
     let first = domain.restore(snapshot, live, clock.now());
 

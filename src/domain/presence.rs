@@ -59,7 +59,7 @@ impl Domain {
         }
         self.sight(key, None, None, now, effects);
         if let Some(visit) = self.devices.get_mut(key).and_then(|device| device.visit.as_mut()) {
-            visit.left = true;
+            visit.left = Some(now.boot);
         }
         self.arm_device(key);
     }
@@ -117,7 +117,7 @@ impl Domain {
 
     /// A visit is over for good; one who said goodbye needs the session no more.
     fn over(&mut self, key: Key, now: Now, effects: &mut Vec<Effect>) {
-        let left = self.close_visit(key, effects).is_some_and(|visit| visit.left);
+        let left = self.close_visit(key, effects).is_some_and(|visit| visit.left.is_some());
         let session = self.devices.get(key).and_then(|device| device.session);
         if let Some(id) = session.filter(|_| left)
             && let Some(session) = self.sessions.live.get(&id)

@@ -9,6 +9,9 @@ use super::policy::VisitPolicy;
 /// A stay goes to disk this often while it lasts, so that a power cut costs little dwell.
 const CHECKPOINT: Duration = Duration::from_mins(2);
 
+/// The last packets of a device may come after its goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// A stay that is not over, or not known to be.
 #[derive(Debug)]
 pub(super) struct Visit {
@@ -23,8 +26,8 @@ pub(super) struct Visit {
     checkpoint: BootTime,
     /// How often the device was asked since its last evidence.
     asked: u8,
-    /// The device said goodbye: no use in asking.
-    pub(super) left: bool,
+    /// When the device said goodbye: no use in asking since.
+    pub(super) left: Option<BootTime>,
 }
 
 /// What silence asks for.
@@ -49,7 +52,7 @@ impl Visit {
             last: first,
             checkpoint: first,
             asked: 0,
-            left: false,
+            left: None,
         }
     }
 
@@ -69,7 +72,7 @@ impl Visit {
         self.first.get_or_insert(at);
         self.last = self.last.max(at);
         self.asked = 0;
-        self.left = false;
+        self.left = self.left.filter(|left| at - *left < GOODBYE);
         let due = at - self.checkpoint >= CHECKPOINT;
         if due {
             self.checkpoint = at;
@@ -89,13 +92,13 @@ impl Visit {
 
     /// Whether the device counts as in the store.
     pub(super) fn present(&self, policy: &VisitPolicy, now: BootTime) -> bool {
-        !self.left && now - self.last < policy.leave_after
+        self.left.is_none() && now - self.last < policy.leave_after
     }
 
     /// When silence next asks for something.
     pub(super) fn deadline(&self, policy: &VisitPolicy) -> BootTime {
         self.last
-            + match (self.left, self.asked) {
+            + match (self.left.is_some(), self.asked) {
                 (false, 0) => policy.leave_after / 2,
                 (false, 1) => policy.leave_after * 3 / 4,
                 // Held open past `leave_after`: within `merge_gap` the same visit may go on.
@@ -107,7 +110,7 @@ impl Visit {
     pub(super) fn silence(&mut self, policy: &VisitPolicy, now: BootTime) -> Silence {
         let mut wanted = Silence::Wait;
         while now >= self.deadline(policy) {
-            if self.left || self.asked >= 2 {
+            if self.left.is_some() || self.asked >= 2 {
                 return Silence::Over;
             }
             self.asked += 1;
@@ -152,7 +155,7 @@ mod tests {
     #[test]
     fn one_that_said_goodbye_is_not_asked_but_may_come_back() {
         let mut visit = Visit::open(VisitId(1), None, at(0));
-        visit.left = true;
+        visit.left = Some(at(0));
         assert_eq!(visit.deadline(&POLICY), at(900));
         assert!(visit.extend(at(800)));
         assert_eq!((visit.dwell(), visit.deadline(&POLICY)), (Duration::from_secs(800), at(950)));

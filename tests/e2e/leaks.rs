@@ -291,6 +291,9 @@ fn nothing_comes_to_a_guest_unasked() {
         .ok();
     lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
     lab.guests[0].log_in(&gateway);
+    crate::lab::until(Duration::from_secs(5), "IPv6 to work", || {
+        (lab.guests[0].ping(WEB_V6, 1) == 1).then_some(())
+    });
     let answers = lab.tap_guest(0);
     assert_eq!(lab.guests[0].ping(WEB_V6, 1), 1);
     assert_eq!(answers.packets().len(), 1, "the tap sees answers");

@@ -14,13 +14,14 @@ use super::fixed::fixed_elements;
 use super::monitor::Monitor;
 use super::ruleset::{Plan, TABLE};
 use super::socket::{Netfilter, NetfilterError};
-use super::{FirewallError, Found, NotOpened, garden, sessions};
+use super::{FirewallError, Found, NotOpened, garden, parts, sessions};
 use crate::adapters::inbox::Inbox;
 use crate::config::OnStop;
 use crate::domain::effect::{Firewall, Grant};
 use crate::domain::event::Event;
 use crate::domain::names::ZoneId;
 use crate::wire::conntrack::MarkFilter;
+use crate::wire::nft::keys::datatype;
 use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 
 /// What the worker's queue holds.
@@ -253,6 +254,15 @@ impl Worker {
         }
     }
 
+    /// A table without guests, and with a set that is not of the plan: the next start takes it for
+    /// another's, builds its own and lets in again whose time is not over.
+    fn close(&mut self) -> Result<(), FirewallError> {
+        build(&mut self.kernel, &self.plan, &[])?;
+        let mut batch = self.kernel.batch(TABLE, None);
+        batch.add_set(&parts::set("closed", (datatype::MARK, 4), 0));
+        Ok(self.kernel.commit(batch)?)
+    }
+
     fn stop(mut self, on_stop: OnStop) {
         let outcome = match on_stop {
             OnStop::Keep => Ok(()),
@@ -261,7 +271,7 @@ impl Worker {
                 batch.destroy_table();
                 self.kernel.commit(batch).map_err(FirewallError::from)
             }
-            OnStop::Closed => build(&mut self.kernel, &self.plan, &[]),
+            OnStop::Closed => self.close(),
         };
         if let Err(problem) = outcome {
             error!(%problem, ?on_stop, "leaving the table as it is");
