@@ -118,7 +118,9 @@ fn an_address_that_was_learned_is_open_and_renewed_by_its_traffic() {
     lab.internet.netns.ip("addr add 203.0.113.81/32 dev lo");
     let guest = &lab.guests[0];
     for (address, page) in [(WEB_V4, WEB_V4.to_owned()), (WEB_V6, format!("[{WEB_V6}]"))] {
-        assert_eq!(guest.ping(address, 1), 1);
+        until(Duration::from_secs(2), "the address to answer", || {
+            (guest.ping(address, 1) == 1).then_some(())
+        });
         assert!(guest.page_opens(&format!("http://{page}/")));
     }
     std::thread::sleep(Duration::from_secs(4));

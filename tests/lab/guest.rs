@@ -114,6 +114,15 @@ impl Guest {
         self.client = Some((dhcp, self.netns.spawn(&args, &self.folder.join("dhcp.log"))));
         self.address_of("-4");
         self.address_of("-6");
+        self.greet_router();
+    }
+
+    /// Until the router answers over IPv6: the first packets after an address may be lost, which
+    /// no test is about.
+    fn greet_router(&self) {
+        until(Duration::from_secs(10), "the router to answer over IPv6", || {
+            (self.ping(ROUTER_V6, 1) == 1).then_some(())
+        });
     }
 
     /// Comes into the store with IPv6 alone: an address by router advertisement, no DHCP.

@@ -90,6 +90,11 @@ impl Lab {
         wire_router(&router, &folder.0);
         BRIDGES[..zones].iter().for_each(|bridge| bridge.build(&router));
         let dnsmasq = serve_addresses(&router, &folder.0);
+        // The first packets over a new link may be lost, which no test is about.
+        until(std::time::Duration::from_secs(10), "the uplink to work", || {
+            let answers = |to| router.exec(&["ping", "-n", "-q", "-c", "1", "-W", "1", to]).success;
+            (answers(WEB_V4) && answers(WEB_V6)).then_some(())
+        });
         let staff = Staff::new(Netns::new(&format!("{name}-staff")), &router, &folder.0);
         let guests = (1..=guests)
             .map(|number| {
