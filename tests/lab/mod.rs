@@ -327,8 +327,8 @@ table inet fw4 {
         reject
     }
     chain input_guest {
-        udp dport { 53, 67, 547 } accept
-        tcp dport { 53, 2050, 2051, 2053 } accept
+        udp dport { 53, 67, 547, 2054 } accept
+        tcp dport { 53, 2050, 2051, 2053, 2054 } accept
         reject with tcp reset
     }
     chain forward {
