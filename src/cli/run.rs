@@ -18,6 +18,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::names::Names;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::capture::Captures;
@@ -93,7 +94,9 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let heard = known.clone();
     let zones = (0..).map(ZoneId).zip(interfaces.clone());
     let captures = Captures::new(zones, inbox.clone());
-    let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref()));
+    let names = Names::open(config, table.garden(), captures.known(), &heard)?;
+    let counters = Counters::new(&captures, &inbox, sms.as_ref(), names.forwarder());
+    let counters = Arc::new(counters);
     let hands = Hands {
         firewall: table,
         store: store.clone(),
@@ -104,6 +107,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
     let mut pages = open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
+    pages.spawn(names.run(closed.clone()));
     pages.spawn(control::serve(
         control::bind(lock)?,
         inbox.clone(),
