@@ -43,15 +43,16 @@ pub fn give_up(user: Option<&str>, folders: &[&Path]) -> Result<(), PrivilegeErr
     if let Some(missing) = KEPT.into_iter().find(|capability| !held.contains(capability)) {
         return Err(PrivilegeError::Missing(missing));
     }
-    if let Some(name) = user.filter(|_| geteuid().is_root()) {
-        become_user(name, folders)?;
-    }
     let kept = CapsHashSet::from(KEPT);
     for dropped in caps::read(None, CapSet::Bounding).map_err(kernel)?.difference(&kept) {
         // Without CAP_SETPCAP the bounding set stays; no_new_privs closes that door as well.
         if caps::drop(None, CapSet::Bounding, *dropped).is_err() {
             break;
         }
+    }
+    // After the bounding set: another user's effective set is empty, CAP_SETPCAP is not in it.
+    if let Some(name) = user.filter(|_| geteuid().is_root()) {
+        become_user(name, folders)?;
     }
     caps::clear(None, CapSet::Inheritable).map_err(kernel)?;
     caps::set(None, CapSet::Permitted, &kept)

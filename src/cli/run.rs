@@ -20,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
+use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
@@ -103,6 +104,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
+    bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let mut pages = open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
     pages.spawn(control::serve(
         control::bind(lock)?,

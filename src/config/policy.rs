@@ -1,6 +1,6 @@
 //! Configuration → the domain's [`Policy`].
 
-use super::{Config, Return, Zone};
+use super::{Config, OnMacMove, Return, Zone};
 use crate::domain::policy::{CodePolicy, Limits, Policy, VisitPolicy, ZonePolicy};
 
 impl Config {
@@ -51,5 +51,6 @@ fn zone(zone: &Zone) -> ZonePolicy {
         },
         max_clients: zone.max_clients,
         roam: zone.roam,
+        cut_on_move: zone.on_mac_move == OnMacMove::Cut,
     }
 }

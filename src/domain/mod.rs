@@ -76,6 +76,7 @@ struct Counters {
     codes_sent: u32,
     codes_accepted: u32,
     rebuilds: u32,
+    moves: u32,
 }
 
 impl fmt::Debug for Domain {
@@ -137,6 +138,7 @@ impl Domain {
             Event::Usage(usage) => self.usage(usage, now, effects),
             Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
+            Event::Moved(devices) => self.moved(&devices, now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }
     }
