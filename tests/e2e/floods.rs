@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use etherparse::PacketBuilder;
 
-use crate::lab::{Dhcp, Internet, Lab, ROUTER_MAC, ROUTER_V4, Settings, WEB_V4, Wire};
+use crate::lab::{
+    Dhcp, Guest, Internet, Lab, ROUTER_MAC, ROUTER_V4, Settings, WEB_V4, WEB_V6, Wire,
+};
 
 /// Connections that the rest of the lab may hold while a test runs.
 const OTHERS: usize = 200;
@@ -119,17 +121,17 @@ fn twenty_thousand_random_macs() {
     });
 }
 
-/// A DHCP message of a device's (RFC 2131), with these options.
-fn dhcp(mac: [u8; 6], options: &[&[u8]]) -> Vec<u8> {
+/// A DHCP message (RFC 2131), in the name of a device which need not be the one that sends it.
+fn dhcp(sender: [u8; 6], name: [u8; 6], options: &[&[u8]]) -> Vec<u8> {
     let mut message = vec![0; 236];
     message[..4].copy_from_slice(&[1, 1, 6, 0]);
-    message[4..8].copy_from_slice(&mac[2..]);
-    message[28..34].copy_from_slice(&mac);
+    message[4..8].copy_from_slice(&name[2..]);
+    message[28..34].copy_from_slice(&name);
     message.extend([99, 130, 83, 99]);
     options.iter().for_each(|option| message.extend(*option));
     message.push(255);
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(mac, [0xff; 6])
+    PacketBuilder::ethernet2(sender, [0xff; 6])
         .ipv4([0; 4], [0xff; 4], 64)
         .udp(68, 67)
         .write(&mut frame, &message)
@@ -137,9 +139,25 @@ fn dhcp(mac: [u8; 6], options: &[&[u8]]) -> Vec<u8> {
     frame
 }
 
-#[test]
-fn dhcp_starvation() {
+/// Ten thousand devices that ask, and each claim an address without waiting for an offer.
+fn starve(wire: &Wire, sender: impl Fn([u8; 6]) -> [u8; 6]) {
     const TYPE: u8 = 53;
+    let server = [&[54, 4][..], &ROUTER_V4.parse::<Ipv4Addr>().unwrap().octets()].concat();
+    evenly(10_000, |number| {
+        let [_, mixed, high, low] = number.to_be_bytes();
+        let name = [0x06, 1, 2, mixed, high, low];
+        let claim = [50, 4, 10, 77, 100 + high, low];
+        wire.send(&dhcp(sender(name), name, &[&[TYPE, 1, 1]]));
+        wire.send(&dhcp(sender(name), name, &[&[TYPE, 1, 3], &claim, &server]));
+    });
+}
+
+/// Starves the pool; meanwhile the guest online keeps 90 % of a steady download, and one who
+/// comes now, as `join` does, logs in. How many addresses are gone.
+fn the_store_bears_starvation(
+    sender: impl Fn([u8; 6]) -> [u8; 6] + Send,
+    join: impl Fn(&mut Guest),
+) -> usize {
     let mut lab = Lab::new(3);
     let gateway = lab.maitred(&Settings::new());
     let mut late = lab.guests.pop().unwrap();
@@ -150,30 +168,31 @@ fn dhcp_starvation() {
     let steady = "-R -t 6 -b 40M";
     let before = online.measure(WEB_V4, steady).rate;
     let wire = Wire::open(&stranger.netns);
-    let flood = || {
-        // Ten thousand devices that ask, and claim an address without waiting for the offer.
-        evenly(10_000, |number| {
-            let [_, mixed, high, low] = number.to_be_bytes();
-            let mac = [0x06, 1, 2, mixed, high, low];
-            let address = [10, 77, 100 + high, low];
-            wire.send(&dhcp(mac, &[&[TYPE, 1, 1]]));
-            let server = [&[54, 4][..], &ROUTER_V4.parse::<Ipv4Addr>().unwrap().octets()].concat();
-            let claim = [&[50, 4][..], &address].concat();
-            wire.send(&dhcp(mac, &[&[TYPE, 1, 3], &claim, &server]));
-        });
-    };
     let during = thread::scope(|scope| {
-        scope.spawn(flood);
+        scope.spawn(|| starve(&wire, sender));
         let measured = scope.spawn(|| online.measure(WEB_V4, steady).rate);
         thread::sleep(Duration::from_millis(1500));
-        late.join(Dhcp::Udhcpc);
+        join(&mut late);
         late.log_in(&gateway);
         measured.join().unwrap()
     });
     assert!(during >= 0.9 * before, "{during} of {before} bytes a second");
-    assert!(online.online() && late.online() && !stranger.online());
+    assert!(online.online() && !stranger.online());
+    assert_eq!(late.ping(WEB_V6, 1), 1);
     let known = gateway.json(&["status"])["devices"].as_u64().unwrap();
     assert!(known <= 20_003, "{known} devices in memory");
-    let leases = std::fs::read_to_string(lab.folder().join("leases")).unwrap().lines().count();
-    assert!(leases > 100, "{leases} leases: nobody was starved");
+    std::fs::read_to_string(lab.folder().join("leases")).unwrap().lines().count()
+}
+
+#[test]
+fn dhcp_starvation_by_one_station() {
+    let leases = the_store_bears_starvation(|_| STRANGER, |late| late.join(Dhcp::Udhcpc));
+    assert!(leases < 40, "{leases} leases");
+}
+
+/// By as many stations, which only a wire can carry. The pool is gone then; there is IPv6 still.
+#[test]
+fn dhcp_starvation_by_ten_thousand_stations() {
+    let leases = the_store_bears_starvation(|name| name, Guest::join_v6);
+    assert!(leases > 900, "{leases} leases");
 }

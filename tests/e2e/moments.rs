@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::lab::{Dhcp, Internet, Lab, Settings};
+use crate::lab::{BRIDGES, Dhcp, Lab, Settings, WEB_V4, WEB_V6};
 use crate::leaks::{ZONE, probe};
 
 /// Runs all probes of the second guest's, a stranger, while `happens` goes on, round after round;
@@ -66,6 +66,30 @@ fn while_others_flush_all_tables() {
     assert!(rounds > 20, "{rounds} rounds");
 }
 
+/// At a boot the daemon starts before the network: the table waits for the interface.
+#[test]
+fn before_the_interface_is_there() {
+    let mut lab = Lab::new(1);
+    lab.router.ip("link del br-guest");
+    let _gateway = lab.maitred(&Settings::new());
+    let tap = lab.tap_uplink();
+    let log = lab.folder().join("stranger");
+    lab.guests[0].netns.ip("link set eth0 up
+         addr add 10.77.1.99/16 dev eth0
+         addr add 2001:db8:77::99/64 dev eth0 nodad
+         route add default via 10.77.0.1
+         route add default via 2001:db8:77::1");
+    let _pings = [WEB_V4, WEB_V6].map(|web| {
+        let args = ["ping", "-n", "-i", "0.002", "-W", "1", web];
+        lab.guests[0].netns.spawn(&args, &log)
+    });
+    BRIDGES[0].build(&lab.router);
+    lab.router.ip("link set guest1 master br-guest up");
+    lab.guests[0].join(Dhcp::Udhcpc);
+    assert!(lab.guests[0].ping(crate::lab::ROUTER_V4, 1) == 1, "the pings have a way");
+    assert_eq!(tap.packets(), Vec::<String>::new());
+}
+
 #[test]
 fn while_a_guest_beside_is_online() {
     let mut lab = Lab::new(2);
@@ -88,10 +112,12 @@ fn a_guest_online_sends_nothing_in_another_networks_name() {
     probe(&lab.guests[0]);
     let packets = tap.packets();
     let own = |line: &&String| {
-        ["IP 198.51.100.2", "IP6 2001:db8:77:"].iter().any(|own| line.contains(own))
+        // tcpdump names no address of a packet that is cut short.
+        let sources = ["IP 198.51.100.2", "IP6 2001:db8:77:", " [|"];
+        sources.iter().any(|own| line.contains(own))
     };
     assert!(packets.iter().filter(own).count() > 400, "{packets:#?}");
     let forged: Vec<_> = packets.iter().filter(|line| !own(line)).collect();
     assert_eq!(forged, Vec::<&String>::new());
-    assert!(lab.internet.received() > 0, "{} bytes in", Internet::SINK);
+    assert!(lab.internet.received() > 0);
 }

@@ -54,7 +54,7 @@ pub const ZONES: &str = "zones";
 const MOST_ZONES: u32 = 32;
 
 const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const IGMP: u8 = 2;
 const ICMPV6: u8 = 58;
@@ -258,6 +258,7 @@ impl Plan {
             rule(chain, [l4(ICMP), vec![icmp_type, cmp(CmpOp::Eq, [ICMP_ECHO_REQUEST])]], accept()),
             rule(chain, [l4(IGMP)], accept()),
         ];
+        rules.extend(DHCP_PORTS.map(|port| flows::cap_dhcp(chain, port)));
         let tcp = [&DNS_PORT].into_iter().chain(&self.portal_ports).chain([&self.intercept_port]);
         let udp = DHCP_PORTS.into_iter().chain([DNS_PORT]).map(|port| (UDP, port));
         for (l4proto, port) in udp.chain(tcp.map(|port| (TCP, *port))) {
