@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
 
-use crate::lab::{Dhcp, Lab, Settings, WEB_V6};
+use crate::captive_api;
+use crate::lab::{Dhcp, Lab, Settings, WEB_V6, until};
 
 /// Every system has this one.
 const USER: &str = "nobody";
@@ -80,4 +82,24 @@ fn the_daemon_serves_as_an_ordinary_user() {
     gateway.run();
     assert!(guest.online() && stranger.online());
     gateway.json(&["stats"]);
+}
+
+#[test]
+fn it_announces_the_api_in_dnsmasqs_folder() {
+    let user = nix::unistd::User::from_name(USER).unwrap().unwrap();
+    let mut lab = captive_api::lab(1);
+    let authority = captive_api::Authority::new(&lab);
+    let store = format!("clock = \"always\"\nuser = \"{USER}\"");
+    let _gateway = lab.maitred(&authority.settings(&lab).with("[store]", &store));
+    let file = lab.options_dir().join("maitred");
+    until(Duration::from_secs(5), "the announcement", || file.exists().then_some(()));
+    assert_eq!(fs::metadata(&file).unwrap().uid(), user.uid.as_raw());
+    let mode = fs::metadata(lab.options_dir()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o055, 0o055, "dnsmasq is another user: {mode:o}");
+    let guest = &mut lab.guests[0];
+    guest.join(Dhcp::Udhcpc);
+    let roots = lab.folder().join("roots.pem");
+    let args = ["--cacert", roots.to_str().unwrap()];
+    let reply = lab.guests[0].curl(&format!("{}/api", captive_api::ORIGIN), &args).unwrap();
+    assert!(reply.status < 400, "{reply:#?}");
 }
