@@ -5,12 +5,9 @@
 //! that are closed and still kept for a while, and keeps the kernel's lists of what it counts short:
 //! those grow by what is refused, too, and are tidied a few entries at a time.
 
-use super::parts::{
-    bit, cmp, ct, destination_port, device, ethernet, goto, guest, jump, l4, lookup, mask, rule,
-    set,
-};
+use super::parts::{destination_port, device, goto, jump, l4, lookup, rule, set};
 use super::ruleset::{GRANTED, Plan, UDP};
-use crate::wire::nft::expr::{CmpOp, CtKey, DynsetOp, Expr, LimitKind, MetaKey, Reg, Verdict};
+use crate::wire::nft::expr::{DynsetOp, Expr, LimitKind, Reg, Verdict};
 use crate::wire::nft::keys::{DEVICE_LEN, datatype};
 use crate::wire::nft::object::{Rule, SET_EVAL, SET_TIMEOUT, Set};
 
@@ -36,10 +33,6 @@ const DHCP: (u32, u64) = (20, 6);
 const DHCP_MEMORY_MS: u64 = 600_000;
 /// New connections a second of all the devices for which the sets have no room.
 const CROWD: u32 = 500;
-/// `ct status confirmed`: the connection has had a packet before.
-const CONFIRMED: u32 = 8;
-/// `ct state new`
-const NEW: u32 = 8;
 
 pub(super) fn sets() -> Vec<Set> {
     let of_devices = |name, flags| Set {
@@ -59,20 +52,10 @@ pub(super) fn sets() -> Vec<Set> {
 impl Plan {
     pub(super) fn cap_flows(&self) -> Vec<Rule> {
         let drop = || Expr::Verdict(Verdict::Drop);
-        let unconfirmed = vec![mask(CONFIRMED), cmp(CmpOp::Eq, 0u32.to_ne_bytes())];
         let over = |count| Expr::ConnLimit { count, over: true };
         let (online, before) = self.flows;
         vec![
-            rule(
-                "guest_mark",
-                [
-                    ct(CtKey::Status, unconfirmed),
-                    ct(CtKey::State, bit(NEW)),
-                    guest(MetaKey::IifName),
-                    ethernet(),
-                ],
-                [jump("new_flow")],
-            ),
+            rule("first_packet", [], [jump("new_flow")]),
             rule("new_flow", [device()], [lookup(GRANTED), goto("guest_flow")]),
             rule(
                 "new_flow",
