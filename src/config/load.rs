@@ -87,7 +87,7 @@ impl Config {
         if open && self.holds_secrets() {
             warnings.push(format!("{0} holds secrets; chmod 600 {0}", path.display()));
         }
-        if self.sms.is_empty() && self.follow.keys.is_empty() {
+        if self.sms.is_empty() && self.follow.keys.is_empty() && self.wechat_wifi.is_none() {
             warnings.push("neither [sms] nor follow.keys: no guest can get online".into());
         }
         warnings.extend(self.checks_in_gardens());
@@ -117,6 +117,8 @@ impl Config {
         self.staff.is_some()
             || self.sms.iter().any(Sms::holds_secrets)
             || self.hq.as_ref().is_some_and(|hq| hq.token.is_some())
+            || self.follow.token.is_some()
+            || self.wechat_wifi.is_some()
     }
 }
 

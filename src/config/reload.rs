@@ -3,7 +3,7 @@
 use super::{Config, Zone};
 
 impl Config {
-    /// Takes over what `new` changes and a running daemon can follow: lists, codes, follow keys,
+    /// Takes over what `new` changes and a running daemon can go by: lists, codes, follow keys,
     /// visits, and the zones' time-outs and limits. Returns what else is different, and waits for
     /// a restart.
     pub fn take_over(&mut self, new: Self) -> Vec<String> {
@@ -22,6 +22,7 @@ impl Config {
             sms,
             follow,
             pass,
+            wechat_wifi,
             visit,
             staff,
             hq,
@@ -44,7 +45,10 @@ impl Config {
         keep("staff", self.staff == staff);
         keep("hq", self.hq == hq);
         keep("firewall", self.firewall == firewall);
-        (self.follow, self.lists) = (follow, lists);
+        self.follow.keys.clone_from(&follow.keys);
+        keep("follow", self.follow == follow);
+        keep("wechat_wifi", self.wechat_wifi == wechat_wifi);
+        self.lists = lists;
         waits.extend(take_over_zones(&mut self.zone, zone));
         waits
     }

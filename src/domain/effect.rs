@@ -226,6 +226,8 @@ pub enum Method {
     Sms,
     /// A follow of the store's account.
     Follow,
+    /// The name of an account, at the word of WeChat's client.
+    WechatWifi,
     /// Known from an earlier verification.
     Remembered,
     /// `maitred grant`.
@@ -277,6 +279,7 @@ impl Method {
         match self {
             Self::Sms => "sms",
             Self::Follow => "follow",
+            Self::WechatWifi => "wechat_wifi",
             Self::Remembered => "remembered",
             Self::Staff => "staff",
             Self::Trusted => "trusted",
@@ -336,6 +339,13 @@ pub enum View {
         /// Until another may be asked for.
         resend_in: Duration,
         /// What was wrong with the last try.
+        refusal: Option<Refusal>,
+    },
+    /// Wait for a follow of the store's account.
+    Follow {
+        /// What is left of the temporary pass.
+        pass: Option<Duration>,
+        /// What was wrong with the last link, or kept the pass shut.
         refusal: Option<Refusal>,
     },
     /// Online.

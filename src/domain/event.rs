@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::effect::Refusal;
-use super::names::{Mac, Mark, Phone, RequestId, SessionId, WallTime, ZoneId};
+use super::names::{GuestKey, Mac, Mark, OpenId, Phone, RequestId, SessionId, WallTime, ZoneId};
 use super::policy::{Overrides, Policy};
 
 /// Something that happened.
@@ -151,6 +151,14 @@ pub enum Ask {
         /// As typed.
         code: String,
     },
+    /// Follow the store's account: stay at that step until the token comes, with a pass where the
+    /// store gives one (`View::Passing` once it is open).
+    BeginFollow,
+    /// An account's name, at the word of WeChat's client (the retired Wi-Fi portal).
+    WechatWifi {
+        /// Who follows, as the client says.
+        openid: OpenId,
+    },
     /// Check a follow token (`/f/<token>`).
     Follow {
         /// As in the path.
@@ -211,6 +219,11 @@ pub enum Command {
     Revoke {
         /// The device.
         mac: Mac,
+    },
+    /// Forget who a guest is; their devices stay online as nobody's.
+    Erase {
+        /// Whom.
+        guest: GuestKey,
     },
 }
 
