@@ -54,7 +54,14 @@ fn staff_journey(language: &str) {
 
 /// Plays a script of `tests/browser` in a namespace; it must have taken a picture of each page.
 #[track_caller]
-fn browse(lab: &Lab, place: &Netns, script: &str, language: &str, words: &[&str], pages: &[&str]) {
+pub(crate) fn browse(
+    lab: &Lab,
+    place: &Netns,
+    script: &str,
+    language: &str,
+    words: &[&str],
+    pages: &[&str],
+) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     assert!(
         folder.join("node_modules/playwright-core").exists(),

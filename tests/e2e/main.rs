@@ -36,4 +36,5 @@ mod staff;
 mod sync;
 mod visits;
 mod wall;
+mod wechat;
 mod zones;
