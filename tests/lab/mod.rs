@@ -223,6 +223,8 @@ fn require() {
         ("traceroute", "traceroute"),
         ("iperf3", "iperf3"),
         ("conntrack", "conntrack"),
+        ("dig", "bind9-dnsutils"),
+        ("iodine", "iodine"),
     ];
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     for (tool, package) in tools {
