@@ -362,11 +362,6 @@ pub enum View {
         /// Why.
         reason: EndReason,
     },
-    /// The app's garden is open to this device.
-    Passing {
-        /// Time left.
-        left: Duration,
-    },
     /// On the blocked list.
     Blocked,
 }

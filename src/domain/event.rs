@@ -151,8 +151,8 @@ pub enum Ask {
         /// As typed.
         code: String,
     },
-    /// Follow the store's account: stay at that step until the token comes, with a pass where the
-    /// store gives one (`View::Passing` once it is open).
+    /// Follow the store's account: stay at that step (`View::Follow`) until the token comes, with
+    /// the app's garden open for a while where the store gives passes.
     BeginFollow,
     /// An account's name, at the word of WeChat's client (the retired Wi-Fi portal).
     WechatWifi {
@@ -164,8 +164,6 @@ pub enum Ask {
         /// As in the path.
         token: String,
     },
-    /// Open the app's garden for a while: `View::Passing`, or the step with a refusal.
-    Pass,
     /// End this device's session.
     Logout,
 }

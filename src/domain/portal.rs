@@ -83,7 +83,6 @@ impl Domain {
                 let proof = self.follow(key, &token, now, effects);
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
-            Ask::Pass => self.pass(key, request, now, effects),
             Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
         }
     }

@@ -185,6 +185,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_good() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hq.toml");
+        assert_eq!(Settings::load(&example).unwrap().stores[0].id, "mall-1");
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         let more = |line: &str| format!("{GOOD}[[store]]\nid = \"s2\"\nportal = \"{line}\n");
         for (text, said) in [

@@ -17,6 +17,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, X_CONTENT_TYPE_OPTIO
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::api::{Api, ApiError};
 use super::book::{Book, BookError};
@@ -26,10 +27,12 @@ use crate::adapters::keys::{self, KeysError};
 use crate::clock::{self, Clock, Trust};
 use crate::domain::Secrets;
 use crate::domain::auth::follow::{self, Card};
-use crate::domain::names::{BootTime, WallTime};
+use crate::domain::names::{BootTime, GuestKey, WallTime};
 
 /// WeChat's pushes are a few kilobytes.
 const LONGEST: usize = 64 << 10;
+/// Of the threads that wait, of which there are twice as many.
+const ASKING: usize = 4;
 const DAY: Duration = Duration::from_hours(24);
 
 /// What keeps the backend from running.
@@ -68,6 +71,7 @@ pub async fn run(
     let secrets = Secrets { guest_key: keys.guest };
     let office = Arc::new(Office {
         api: Api::new(settings.wechat.clone())?,
+        asking: Semaphore::new(ASKING),
         desk: Mutex::new(Desk::new(&settings, key, secrets, book)),
         tickets: Mutex::default(),
     });
@@ -81,6 +85,8 @@ pub async fn run(
 
 struct Office {
     api: Api,
+    /// Questions to WeChat at once: pushes must find a free thread meanwhile.
+    asking: Semaphore,
     desk: Mutex<Desk>,
     /// Tickets that each store has had since the time beside.
     tickets: Mutex<HashMap<String, (u32, BootTime)>>,
@@ -119,6 +125,10 @@ struct TicketFor {
 }
 
 async fn ticket(State(office): State<Arc<Office>>, headers: HeaderMap, body: Bytes) -> Response {
+    let asked = Arc::clone(&office);
+    let Ok(_turn) = asked.asking.try_acquire() else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
     blocking(move || {
         let Some(store) = office.gateway(&headers) else {
             return StatusCode::UNAUTHORIZED.into_response();
@@ -159,7 +169,7 @@ async fn erasures(State(office): State<Arc<Office>>, headers: HeaderMap, body: B
         };
         match office.desk().erasures(&store.id, &done) {
             Ok(rows) => {
-                let row = |(id, guest): (i64, crate::domain::names::GuestKey)| {
+                let row = |(id, guest): (i64, GuestKey)| {
                     json!({ "id": id, "guest": HEXLOWER.encode(&guest.0) })
                 };
                 let rows: Vec<Value> = rows.into_iter().map(row).collect();

@@ -113,10 +113,6 @@ pub(super) fn step(
             retry: false,
         }
         .render(),
-        View::Passing { left } => {
-            let waiting = View::Follow { pass: Some(*left), refusal: None };
-            step(frame, &waiting, typed, offers)
-        }
         View::Blocked => notice(frame, &text.blocked.title, &text.blocked.text, false),
     }
 }

@@ -283,7 +283,6 @@ impl Site {
                 View::Phone { refusal: None }
                 | View::Code { refusal: None, .. }
                 | View::Follow { refusal: None, .. }
-                | View::Passing { .. }
                 | View::Online { .. },
             ) => Redirect::to(&format!("/{}", guest.choice.query())).into_response(),
             Some(view) => self.step(guest, &view, typed),
