@@ -27,7 +27,7 @@ pub struct Follow {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WechatWifi {
-    /// The account's AppID.
+    /// The account's `AppID`.
     pub app_id: String,
     /// The store's number at WeChat.
     pub shop_id: String,

@@ -64,9 +64,9 @@ pub struct Settings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wechat {
-    /// The account's AppID.
+    /// The account's `AppID`.
     pub app_id: String,
-    /// Its AppSecret, for asking WeChat.
+    /// Its `AppSecret`, for asking WeChat.
     pub app_secret: Secret,
     /// The token of its message push.
     pub token: Secret,

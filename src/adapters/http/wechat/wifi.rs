@@ -5,7 +5,6 @@
 //! Nobody signs that openid: whoever is on the guest network can claim any. What holds is that the
 //! request comes from a device that this gateway sent there within ten minutes.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,14 +137,11 @@ pub(in crate::adapters::http) async fn leave(
     Extension(peer): Extension<Peer>,
 ) -> Response {
     let Some(wifi) = &site.portal.wechat.wifi else { return found("/") };
-    let local: IpAddr = peer.local;
-    match wifi.way_out(&guest.client, &site.portal.address.url(local)) {
-        Some(url) => found(&url),
-        None => {
-            let view = View::Phone { refusal: Some(Refusal::ClockUntrusted) };
-            site.step(&guest, &view, Typed::default())
-        }
-    }
+    let Some(url) = wifi.way_out(&guest.client, &site.portal.address.url(peer.local)) else {
+        let view = View::Phone { refusal: Some(Refusal::ClockUntrusted) };
+        return site.step(&guest, &view, Typed::default());
+    };
+    found(&url)
 }
 
 #[derive(Deserialize)]
