@@ -5,9 +5,9 @@
 //! that are closed and still kept for a while, and keeps the kernel's lists of what it counts short:
 //! those grow by what is refused, too, and are tidied a few entries at a time.
 
-use super::parts::{bit, cmp, ct, device, ethernet, goto, guest, jump, lookup, mask, rule, set};
+use super::parts::{device, goto, jump, lookup, rule, set};
 use super::ruleset::{GRANTED, Plan};
-use crate::wire::nft::expr::{CmpOp, CtKey, DynsetOp, Expr, LimitKind, MetaKey, Reg, Verdict};
+use crate::wire::nft::expr::{DynsetOp, Expr, LimitKind, Reg, Verdict};
 use crate::wire::nft::keys::{DEVICE_LEN, datatype};
 use crate::wire::nft::object::{Rule, SET_EVAL, SET_TIMEOUT, Set};
 
@@ -27,10 +27,6 @@ const PACE_SHARE: u32 = 4;
 const PACE_MEMORY_MS: u64 = 10_000;
 /// New connections a second of all the devices for which the sets have no room.
 const CROWD: u32 = 500;
-/// `ct status confirmed`: the connection has had a packet before.
-const CONFIRMED: u32 = 8;
-/// `ct state new`
-const NEW: u32 = 8;
 
 pub(super) fn sets() -> Vec<Set> {
     let of_devices = |name, flags| Set {
@@ -49,20 +45,10 @@ pub(super) fn sets() -> Vec<Set> {
 impl Plan {
     pub(super) fn cap_flows(&self) -> Vec<Rule> {
         let drop = || Expr::Verdict(Verdict::Drop);
-        let unconfirmed = vec![mask(CONFIRMED), cmp(CmpOp::Eq, 0u32.to_ne_bytes())];
         let over = |count| Expr::ConnLimit { count, over: true };
         let (online, before) = self.flows;
         vec![
-            rule(
-                "guest_mark",
-                [
-                    ct(CtKey::Status, unconfirmed),
-                    ct(CtKey::State, bit(NEW)),
-                    guest(MetaKey::IifName),
-                    ethernet(),
-                ],
-                [jump("new_flow")],
-            ),
+            rule("first_packet", [], [jump("new_flow")]),
             rule("new_flow", [device()], [lookup(GRANTED), goto("guest_flow")]),
             rule(
                 "new_flow",

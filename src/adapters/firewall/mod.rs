@@ -7,6 +7,7 @@
 mod conntrack;
 mod fixed;
 mod flows;
+mod forward;
 mod garden;
 mod monitor;
 mod parts;

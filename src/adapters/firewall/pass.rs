@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::garden::{LEARNED_MOST, put, renew};
-use super::parts::{Side, device, ethernet, goto, lookup, rule, set};
+use super::parts::{Side, answer, device, ethernet, goto, lookup, rule, set};
 use super::ruleset::Plan;
 use crate::domain::effect::Pass;
 use crate::domain::names::Mac;
@@ -61,7 +61,7 @@ impl Plan {
     /// Answers on the connections of a pass.
     pub(super) fn app_answers(&self, chain: &str) -> Option<Rule> {
         self.app.as_ref()?;
-        Some(rule(chain, [self.session()], [lookup(PASS_MARKS), goto("app_down")]))
+        Some(rule(chain, [answer(), self.session()], [lookup(PASS_MARKS), goto("app_down")]))
     }
 
     /// The chains that only the traffic of a pass comes to.

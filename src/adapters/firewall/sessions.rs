@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::ruleset::{
-    BY_MARK, DOWN, DOWN_WITHIN, GRANTED, MARKS, Plan, QUOTA, QUOTA_DOWN, QUOTA_UP, TABLE, UP,
-    UP_WITHIN,
+    BY_MARK, BY_STATION, DOWN, DOWN_WITHIN, GRANTED, MARKS, Plan, QUOTA, TABLE, UP, UP_WITHIN,
 };
 use super::socket::{Netfilter, NetfilterError};
 use crate::domain::effect::Grant;
@@ -34,25 +33,16 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     let live = |key: Vec<u8>| Element { timeout_ms, ..Element::key(key) };
     let user = keys::session_user_data(grant.session.0);
     let limits = &grant.limits;
-    let bounded = |quota: Option<u64>| limits.quota.or(quota).is_some();
-    let up = if bounded(limits.upload_quota) { UP_WITHIN } else { UP };
-    let down = if bounded(limits.download_quota) { DOWN_WITHIN } else { DOWN };
+    let (up, down) = if limits.quota.is_some() { (UP_WITHIN, DOWN_WITHIN) } else { (UP, DOWN) };
+    let upload = metered(limits.upload_rate, limits.upload_quota, grant.used_up);
+    let download = metered(limits.download_rate, limits.download_quota, grant.used_down);
     let mut all = vec![
-        (up, Element { exprs: metered(limits.upload_rate, grant.used_up), ..live(mark()) }),
-        (down, Element { exprs: metered(limits.download_rate, grant.used_down), ..live(mark()) }),
+        (up, Element { exprs: upload, ..live(station(plan, grant)) }),
+        (down, Element { exprs: download, ..live(mark()) }),
     ];
-    let quotas = [
-        (QUOTA, limits.quota, grant.used_up.saturating_add(grant.used_down)),
-        (QUOTA_UP, limits.upload_quota, grant.used_up),
-        (QUOTA_DOWN, limits.download_quota, grant.used_down),
-    ];
-    for (set, bytes, consumed) in quotas {
-        if let Some(bytes) = bytes {
-            // The kernel refuses a quota that is more than spent.
-            let consumed = consumed.min(bytes);
-            let exprs = vec![Expr::Quota { bytes, consumed, over: true }];
-            all.push((set, Element { exprs, ..live(mark()) }));
-        }
+    if let Some(bytes) = limits.quota {
+        let exprs = vec![quota(bytes, grant.used_up.saturating_add(grant.used_down), true)];
+        all.push((QUOTA, Element { exprs, ..live(mark()) }));
     }
     for device in places {
         all.push((MARKS, Element { data: Some(mark()), ..live(device.clone()) }));
@@ -76,6 +66,10 @@ pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
         for set in [GRANTED, MARKS] {
             batch.destroy_elements(set, std::slice::from_ref(&device));
         }
+    }
+    let station = Element::key(station(plan, grant));
+    for set in BY_STATION {
+        batch.destroy_elements(set, std::slice::from_ref(&station));
     }
     let mark = Element::key(keys::mark(mark_bits(plan, grant.mark)));
     for set in BY_MARK {
@@ -111,7 +105,8 @@ fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterErr
         .into_iter()
         .filter_map(|element| Some((element.key, keys::parse_mark(&element.data?)?)))
         .collect();
-    let (up, down) = (counters(kernel, [UP, UP_WITHIN])?, counters(kernel, [DOWN, DOWN_WITHIN])?);
+    let up = counters(kernel, BY_STATION, keys::parse_station)?;
+    let down = counters(kernel, [DOWN, DOWN_WITHIN], keys::parse_mark)?;
     let mut all = Vec::new();
     for element in kernel.elements(TABLE, GRANTED)? {
         let found = keys::parse_session(&element.user).zip(keys::parse_device(&element.key));
@@ -145,16 +140,16 @@ pub fn with_usage(
     plan: &Plan,
     grant: &Grant,
 ) -> Result<Grant, NetfilterError> {
-    let key = keys::mark(mark_bits(plan, grant.mark));
-    let mut counted = |sets: [&str; 2]| {
+    let mut counted = |sets: [&str; 2], key: &[u8]| {
         let mut most = 0;
         for set in sets {
-            let element = kernel.element(TABLE, set, &key)?;
+            let element = kernel.element(TABLE, set, key)?;
             most = element.as_ref().and_then(bytes).unwrap_or(0).max(most);
         }
         Ok::<_, NetfilterError>(most)
     };
-    let (up, down) = (counted([UP, UP_WITHIN])?, counted([DOWN, DOWN_WITHIN])?);
+    let up = counted(BY_STATION, &station(plan, grant))?;
+    let down = counted([DOWN, DOWN_WITHIN], &keys::mark(mark_bits(plan, grant.mark)))?;
     Ok(Grant {
         used_up: grant.used_up.max(up),
         used_down: grant.used_down.max(down),
@@ -162,11 +157,15 @@ pub fn with_usage(
     })
 }
 
-fn counters(kernel: &mut Netfilter, sets: [&str; 2]) -> Result<HashMap<u32, u64>, NetfilterError> {
+fn counters(
+    kernel: &mut Netfilter,
+    sets: [&str; 2],
+    mark: fn(&[u8]) -> Option<u32>,
+) -> Result<HashMap<u32, u64>, NetfilterError> {
     let mut found = HashMap::new();
     for set in sets {
         let held = kernel.elements(TABLE, set)?;
-        found.extend(held.iter().filter_map(|e| Some((keys::parse_mark(&e.key)?, bytes(e)?))));
+        found.extend(held.iter().filter_map(|e| Some((mark(&e.key)?, bytes(e)?))));
     }
     Ok(found)
 }
@@ -174,12 +173,19 @@ fn counters(kernel: &mut Netfilter, sets: [&str; 2]) -> Result<HashMap<u32, u64>
 fn bytes(element: &Element) -> Option<u64> {
     element.exprs.iter().find_map(|expr| match expr {
         Expr::Counter { bytes, .. } => Some(*bytes),
+        // What a spent quota refuses is added to it, too.
+        Expr::Quota { bytes, consumed, .. } => Some(*consumed.min(bytes)),
         _ => None,
     })
 }
 
-/// The limit stands first: what it stops is not counted.
-fn metered(rate: Option<u64>, bytes: u64) -> Vec<Expr> {
+fn station(plan: &Plan, grant: &Grant) -> Vec<u8> {
+    keys::station(grant.mac.0, mark_bits(plan, grant.mark))
+}
+
+/// A rate and a counter; a quota counts by itself, and an element holds no more than two. The limit
+/// stands first: what it stops is not counted.
+fn metered(rate: Option<u64>, most: Option<u64>, used: u64) -> Vec<Expr> {
     let limit = rate.map(|rate| Expr::Limit {
         kind: LimitKind::Bytes,
         rate,
@@ -188,5 +194,11 @@ fn metered(rate: Option<u64>, bytes: u64) -> Vec<Expr> {
         burst: 0,
         over: false,
     });
-    limit.into_iter().chain([Expr::Counter { packets: 0, bytes }]).collect()
+    let counter = Expr::Counter { packets: 0, bytes: used };
+    limit.into_iter().chain([most.map_or(counter, |most| quota(most, used, false))]).collect()
+}
+
+/// The kernel refuses a quota that is more than spent.
+fn quota(bytes: u64, used: u64, over: bool) -> Expr {
+    Expr::Quota { bytes, consumed: used.min(bytes), over }
 }
