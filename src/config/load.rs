@@ -91,6 +91,13 @@ impl Config {
             warnings.push("neither [sms] nor follow.keys: no guest can get online".into());
         }
         warnings.extend(self.checks_in_gardens());
+        if self.follow.account.is_some() && self.portal.name.is_none() {
+            let unwise = "follow.account without portal.name: WeChat warns of links to addresses";
+            warnings.push(unwise.into());
+        }
+        if self.follow.url.as_ref().is_some_and(|url| url.starts_with("http:")) {
+            warnings.push("follow.url is http: the token travels in clear".into());
+        }
         for (key, address) in self.sms.iter().filter_map(Sms::address) {
             if address.starts_with("http:") {
                 warnings.push(format!("sms.{key} is http: numbers and codes travel in clear"));

@@ -99,10 +99,12 @@ mod tests {
         let new = zone("b", "session_timeout = \"1h\"\nroam = true") + &zone("c", "");
         let new = config(&format!(
             "{new}[portal]\nport = 99\nremember_for = \"1d\"\n[code]\n\
-             tries = 3\nlifetime = \"9m\"\n[lists]\nblocked_macs = [\"02:00:00:00:00:01\"]\n"
+             tries = 3\nlifetime = \"9m\"\n[lists]\nblocked_macs = [\"02:00:00:00:00:01\"]\n\
+             [follow]\nkeys = [\"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\"]\naccount = \"A\"\n"
         ));
         let waits = running.take_over(new);
-        assert_eq!(waits, ["portal", "code.lifetime", "the list of zones", "zone b"]);
+        assert_eq!(waits, ["portal", "code.lifetime", "follow", "the list of zones", "zone b"]);
+        assert_eq!((running.follow.keys.len(), &running.follow.account), (1, &None));
         assert_eq!(running.zone.len(), 2);
         assert_eq!(running.zone[1].session_timeout, Length::minutes(60));
         assert!(!running.zone[1].roam && running.portal.port == 2050);

@@ -106,12 +106,13 @@ impl Book {
         (stamp, nonce): (i64, &str),
         (digest, message): (&[u8; 32], &[u8; 32]),
         text: Option<&str>,
-        (now, horizon): (WallTime, WallTime),
+        now: WallTime,
+        horizon: WallTime,
     ) -> Result<(), BookError> {
         self.0.prepare_cached("DELETE FROM push WHERE at < ?1")?.execute([horizon.0])?;
         self.0
             .prepare_cached(
-                "INSERT INTO push (stamp, nonce, digest, message, text, at)
+                "INSERT OR IGNORE INTO push (stamp, nonce, digest, message, text, at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![stamp, nonce, digest, message, text, now.0])?;

@@ -18,6 +18,8 @@ use crate::domain::names::{GuestKey, WallTime};
 
 /// A push whose time stamp is further off than this is not heard.
 const WINDOW: Duration = Duration::from_mins(5);
+/// Pushes are kept for this long, in milliseconds: the window reaches both ways.
+const KEPT_MS: i64 = 15 * 60 * 1000;
 /// WeChat repeats a push that it got no answer to: three times, 5 s apart.
 const REPEATS: Duration = Duration::from_secs(20);
 /// What WeChat takes for "there is no answer".
@@ -100,7 +102,15 @@ impl Desk {
         if !is_signed(&query.signature, &parts) {
             return Err(DeskError::Unsigned);
         }
-        stamp(query, now)?;
+        // In plain mode the signature fits any words: it must not serve for a push as well.
+        let (digest, nonce) = (Sha256::digest(&query.echostr).into(), query.nonce.as_str());
+        self.book.note(
+            (stamp(query, now)?, nonce),
+            (&digest, &digest),
+            None,
+            now,
+            kept_since(now),
+        )?;
         Ok(query.echostr.clone())
     }
 
@@ -126,8 +136,8 @@ impl Desk {
                     Known::Answered { text, .. } => text,
                     _ => self.answer(&push, guest, now)?,
                 };
-                let horizon = WallTime(now.0 - 3 * i64::try_from(WINDOW.as_millis()).unwrap_or(0));
-                self.book.note(nonce, (&digest, &message), text.as_deref(), (now, horizon))?;
+                let hashes = (&digest, &message);
+                self.book.note(nonce, hashes, text.as_deref(), now, kept_since(now))?;
                 text
             }
         };
@@ -239,6 +249,11 @@ impl Desk {
         let signature = signature(&[self.token.reveal(), &seconds.to_string(), &nonce, &text]);
         Ok(Sealed { text: &text, signature: &signature, seconds, nonce: &nonce }.render()?)
     }
+}
+
+/// What came before cannot come again.
+fn kept_since(now: WallTime) -> WallTime {
+    WallTime(now.0.saturating_sub(KEPT_MS))
 }
 
 /// The push's time stamp, if it is of now.

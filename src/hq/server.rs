@@ -237,3 +237,90 @@ async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response 
 fn now() -> WallTime {
     Clock::new(Trust::Always).now().wall.unwrap_or(WallTime(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::adapters::client;
+    use crate::domain::names::Mac;
+
+    /// A backend whose WeChat is nobody; where it listens.
+    async fn open(folder: &Path) -> String {
+        let text = "listen = \"127.0.0.1:1\"\nstate_dir = \"/s\"\nkey = \"/k\"\n[wechat]\n\
+            app_id = \"wx1\"\napp_secret = \"s\"\ntoken = \"t\"\napi = \"http://127.0.0.1:9\"\n\
+            [[store]]\nid = \"s1\"\nportal = \"http://one\"\ntoken = \"one\"\n\
+            tickets_per_day = 2\n\
+            [[store]]\nid = \"s2\"\nportal = \"http://two\"\ntoken = \"two\"\n";
+        let settings: Settings = toml::from_str(text).unwrap();
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let secrets = Secrets { guest_key: [5; 32] };
+        let desk = Desk::new(&settings, key, secrets, Book::open(folder).unwrap());
+        let office = Arc::new(Office {
+            api: Api::new(settings.wechat).unwrap(),
+            asking: Semaphore::new(ASKING),
+            desk: Mutex::new(desk),
+            tickets: Mutex::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router(office)).await.unwrap() });
+        url
+    }
+
+    /// Posts as a gateway; the status and the answer.
+    async fn post_as(url: &str, path: &str, who: (&str, &str), body: String) -> (u16, String) {
+        let (url, path) = (url.to_owned(), path.to_owned());
+        let (store, token) = (who.0.to_owned(), who.1.to_owned());
+        let ask = move || {
+            let agent = client::agent(&url, None, Duration::from_secs(5)).unwrap();
+            let request = agent
+                .post(format!("{url}{path}"))
+                .header("maitred-store", store)
+                .header("authorization", token);
+            let mut answer = request.send(body.as_bytes()).unwrap();
+            (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+
+    fn card(store: &str) -> String {
+        let code = Card::new(store, "guest", Mac([2; 6])).code();
+        json!({ "card": code }).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_gateway_gets_what_is_its_stores() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = open(folder.path()).await;
+        let one = ("s1", "Bearer one");
+        for (path, who, body, expected) in [
+            ("/ticket", ("s1", "Bearer two"), card("s1"), 401),
+            ("/ticket", ("s1", "one"), card("s1"), 401),
+            ("/ticket", ("", ""), card("s1"), 401),
+            ("/ticket", one, card("s2"), 403),
+            ("/ticket", one, "{}".into(), 400),
+            ("/ticket", one, json!({ "card": "hello" }).to_string(), 400),
+            ("/ticket", one, "x".repeat(LONGEST + 1), 413),
+            // WeChat is nobody; the third is one too many, whatever WeChat says.
+            ("/ticket", one, card("s1"), 502),
+            ("/ticket", one, card("s1"), 502),
+            ("/ticket", one, card("s1"), 429),
+            ("/ticket", ("s2", "Bearer two"), card("s2"), 502),
+            ("/erasures", ("s1", "Bearer two"), json!({ "done": [] }).to_string(), 401),
+            ("/erasures", one, "[]".into(), 400),
+            ("/wechat", one, "<xml/>".into(), 403),
+            ("/", one, String::new(), 404),
+        ] {
+            let (status, said) = post_as(&url, path, who, body).await;
+            assert_eq!(
+                (status, status == 404 || said.len() < 60),
+                (expected, true),
+                "{path} {said}"
+            );
+        }
+        let none = post_as(&url, "/erasures", one, json!({ "done": [1] }).to_string()).await;
+        assert_eq!(none, (200, "{\"erasures\":[]}".to_owned()));
+    }
+}

@@ -68,7 +68,7 @@ pub(crate) fn browse(
         "playwright-core is missing: run `npm ci` in tests/browser"
     );
     assert!(Path::new("/usr/bin/chromium").exists(), "install chromium");
-    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
+    let pictures = pictures();
     std::fs::create_dir_all(&pictures).unwrap();
     let expected: Vec<PathBuf> = pages
         .iter()
@@ -87,4 +87,9 @@ pub(crate) fn browse(
     for picture in expected {
         assert!(picture.exists(), "no picture {}", picture.display());
     }
+}
+
+/// Where the pictures go.
+pub(crate) fn pictures() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots")
 }

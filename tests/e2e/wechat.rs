@@ -1,6 +1,8 @@
 //! From the page to WeChat and back: a real `maitred hq` in the internet, pushes by wechatpy.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use maitred::clock::{Clock, Trust};
 
 use crate::browser;
 use crate::lab::{Dhcp, Gateway, Guest, Lab, Mode, ROUTER_V4, Reply, Wechat};
@@ -147,7 +149,7 @@ fn refusals(mode: Mode) {
     };
     refused(&["--signature", &"0".repeat(40)], &scan);
     refused(&["--signature", "0"], &["echo", "<script>alert(1)</script>"]);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = Clock::new(Trust::Always).now().wall.unwrap().seconds();
     refused(&["--stamp", &(now - 400).to_string()], &scan);
     refused(&["--stamp", &(now + 400).to_string()], &scan);
 
@@ -296,4 +298,8 @@ fn journey(language: &str, mode: Mode) {
         browser::browse(&lab, &guest.netns, "follow.mjs", language, &words, &pages);
     });
     assert!(guest.online());
+    for page in ["01-follow-offer", "02-follow-waiting"] {
+        let picture = browser::pictures().join(format!("{language}-{page}.png"));
+        assert_eq!(Wechat::scan(&picture), "http://weixin.qq.com/q/1", "{page}");
+    }
 }

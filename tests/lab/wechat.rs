@@ -1,5 +1,5 @@
-//! A simulated WeChat: its API, as the account's backend asks it; its pushes, made by PyPI's
-//! wechatpy; and the backend itself, `maitred hq`, as a real process in the internet.
+//! A simulated WeChat: its API, as the account's backend asks it; its pushes, made by
+//! wechatpy of `PyPI`; and the backend itself, `maitred hq`, as a real process in the internet.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -206,6 +206,15 @@ impl Wechat {
     #[track_caller]
     pub fn by(&self, openid: &str, what: &[&str]) -> Answered {
         self.push(&["--openid", openid], what)
+    }
+
+    /// The text of the QR code in a picture, as a reader of its own sees it.
+    #[track_caller]
+    pub fn scan(picture: &Path) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wechat/read_qr.py");
+        let python = python();
+        let args = [python.to_str().unwrap(), script.to_str().unwrap(), picture.to_str().unwrap()];
+        run(&args, 20).ok().trim().to_owned()
     }
 
     /// Scenes of the QR codes given out so far.

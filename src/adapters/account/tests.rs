@@ -20,7 +20,7 @@ fn backend(answers: Vec<(u16, Value)>) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();
-    let heard = Arc::clone(&asked);
+    let noted = Arc::clone(&asked);
     std::thread::spawn(move || {
         let mut answers = answers.into_iter();
         for stream in listener.incoming().flatten() {
@@ -36,7 +36,7 @@ fn backend(answers: Vec<(u16, Value)>) -> (String, Asked) {
             let length = head.split("content-length: ").nth(1).unwrap();
             let mut body = vec![0; length.lines().next().unwrap().parse().unwrap()];
             reader.read_exact(&mut body).unwrap();
-            heard.lock().unwrap().push((head, serde_json::from_slice(&body).unwrap()));
+            noted.lock().unwrap().push((head, serde_json::from_slice(&body).unwrap()));
             let answer = answer.to_string();
             let text = format!(
                 "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",

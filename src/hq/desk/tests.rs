@@ -189,7 +189,7 @@ fn safe_mode_takes_and_gives_sealed_words_only() {
 #[test]
 fn the_echo_is_for_wechat_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let desk = desk(&folder, false);
+    let mut desk = desk(&folder, false);
     // protocols: AAAAA, 1714036504, 1514711492.
     let asked = Query {
         signature: "f464b24fc39322e44b38aa78f5edd27bd1441696".into(),
@@ -201,6 +201,10 @@ fn the_echo_is_for_wechat_alone() {
     let then = WallTime(1_714_036_510_000);
     assert_eq!(desk.echo(&asked, then).unwrap(), "4375120948345356249");
     assert!(matches!(desk.echo(&asked, NOW), Err(DeskError::Stale(_))));
+    assert!(desk.echo(&asked, then).is_ok(), "as often as WeChat asks");
+    let xml = event("oEVIL", 1, "SCAN", &card("s1").code());
+    let reused = desk.push(&asked, &xml, then);
+    assert!(matches!(reused, Err(DeskError::Replayed)), "its signature is good for no push");
     let forged = Query { nonce: "1".into(), ..asked };
     assert!(matches!(desk.echo(&forged, then), Err(DeskError::Unsigned)));
 }
@@ -214,12 +218,12 @@ fn an_unfollow_is_told_to_the_stores_that_know_the_guest() {
         number += 1;
         desk.push(&query(NOW, &number.to_string()), &xml, NOW).unwrap();
     };
-    push(&mut desk, event("oA", 1, "SCAN", &card("s1").code()));
-    push(&mut desk, event("oB", 2, "SCAN", &card("s2").code()));
-    push(&mut desk, event("oA", 3, "unsubscribe", ""));
+    push(&mut desk, event("oFollower-A", 1, "SCAN", &card("s1").code()));
+    push(&mut desk, event("oFollower-B", 2, "SCAN", &card("s2").code()));
+    push(&mut desk, event("oFollower-A", 3, "unsubscribe", ""));
     push(&mut desk, event("oC", 4, "unsubscribe", ""));
     let told = desk.erasures("s1", &[]).unwrap();
-    let openid = crate::domain::names::OpenId::parse("oA").unwrap();
+    let openid = crate::domain::names::OpenId::parse("oFollower-A").unwrap();
     let guest = desk.secrets.openid_guest(&openid);
     assert_eq!(told.iter().map(|(_, guest)| *guest).collect::<Vec<_>>(), [guest]);
     assert!(desk.erasures("s2", &[]).unwrap().is_empty());
@@ -230,7 +234,7 @@ fn an_unfollow_is_told_to_the_stores_that_know_the_guest() {
     drop(desk);
     for entry in std::fs::read_dir(folder.path()).unwrap().flatten() {
         let bytes = std::fs::read(entry.path()).unwrap();
-        assert!(!bytes.windows(2).any(|pair| pair == b"oA" || pair == b"oB"));
+        assert!(!bytes.windows(9).any(|part| part == b"oFollower"));
     }
 }
 
