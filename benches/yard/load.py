@@ -296,6 +296,18 @@ def restart_under_traffic(contender):
     return {"seconds": seconds, "start": start, "sent": sent[0], "lost": sent[0] - len(seen)}
 
 
+def rebuilds(contender, rounds):
+    """All tables are flushed; how many milliseconds ours is away. It comes back as a whole."""
+    site, lab = contender.site, contender.lab
+    for _ in range(rounds):
+        lab.run(site.router, "nft", "flush", "ruleset")
+        gone = time.monotonic()
+        while "maitred" not in lab.run(site.router, "nft", "list", "tables").stdout:
+            pass
+        yield (time.monotonic() - gone) * 1000
+        time.sleep(0.5)
+
+
 def median(values):
     return statistics.median(values)
 

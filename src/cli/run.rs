@@ -22,6 +22,7 @@ use super::names::Names;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::account::Account;
+use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
@@ -47,12 +48,7 @@ const STACK: usize = 512 << 10;
 pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     sysctl::raise(config.zone.iter().map(|zone| zone.max_clients).sum());
-    let mut folders = vec![config.store.state_dir.as_path(), &config.store.run_dir];
-    folders.extend(config.sms.iter().filter_map(|sms| match sms {
-        Sms::Spool { dir } => Some(dir.as_path()),
-        _ => None,
-    }));
-    privileges::give_up(config.store.user.as_deref(), &folders)?;
+    privileges::give_up(config.store.user.as_deref(), &folders(config))?;
     let lock = Lock::take(&config.store.run_dir)?;
     raise_descriptors();
     tokio::runtime::Builder::new_current_thread()
@@ -62,6 +58,17 @@ pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         .build()
         .context("starting the runtime")?
         .block_on(serve(path, config, &lock))
+}
+
+/// What `store.user` must be able to write to. dnsmasq, another user, reads its own.
+fn folders(config: &Config) -> Vec<privileges::Folder<'_>> {
+    let spools = config.sms.iter().filter_map(|sms| match sms {
+        Sms::Spool { dir } => Some(dir),
+        _ => None,
+    });
+    let own = [&config.store.state_dir, &config.store.run_dir].into_iter().chain(spools);
+    let announced = config.portal.dnsmasq_dir.as_deref().map(|dir| (dir, 0o755));
+    own.map(|dir| (dir.as_path(), 0o700)).chain(announced).collect()
 }
 
 async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> {
@@ -107,6 +114,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
+    bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let account = services::account(config, &store, &inbox)?;
     let site = site(config, texts, account.clone())?;
     let mut pages = open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;

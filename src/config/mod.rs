@@ -132,6 +132,15 @@ pub struct Zone {
     /// A device that is granted here is granted in every zone that roams, with one session.
     #[serde(default)]
     pub roam: bool,
+    /// Guests do not reach each other: the ports of the zone's bridge are kept apart, those that
+    /// come later too. What radios of an access point do among their own stations is up to hostapd
+    /// (`ap_isolate`).
+    #[serde(default)]
+    pub isolate: bool,
+    /// What follows when a device that is online is heard on another port of the bridge: a guest
+    /// who walks from one radio to the other, or somebody who took the guest's address.
+    #[serde(default)]
+    pub on_mac_move: OnMacMove,
     /// What anybody may reach: addresses and networks of IPv4 and IPv6, and names, with `*.` in
     /// front every name below one.
     #[serde(default)]
@@ -139,6 +148,17 @@ pub struct Zone {
     /// Router ports open to guests besides DHCP, DNS and the portal: `tcp/80`, `udp/5353`.
     #[serde(default)]
     pub users_to_router: Vec<RouterPort>,
+}
+
+/// What a device's move to another port of the bridge leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMacMove {
+    /// It is logged and counted.
+    #[default]
+    Log,
+    /// Its session ends as well; the guest logs in again.
+    Cut,
 }
 
 /// `[code]`

@@ -1,6 +1,6 @@
 //! Configuration → the domain's [`Policy`].
 
-use super::{Config, Return, Zone};
+use super::{Config, OnMacMove, Return, Zone};
 use crate::domain::policy::{CodePolicy, Limits, PassPolicy, Policy, VisitPolicy, ZonePolicy};
 
 impl Config {
@@ -56,5 +56,6 @@ fn zone(zone: &Zone) -> ZonePolicy {
         },
         max_clients: zone.max_clients,
         roam: zone.roam,
+        cut_on_move: zone.on_mac_move == OnMacMove::Cut,
     }
 }

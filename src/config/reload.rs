@@ -65,6 +65,7 @@ fn take_over_zones(running: &mut [Zone], new: Vec<Zone>) -> Vec<String> {
         let followed = Zone {
             interface: old.interface.clone(),
             roam: old.roam,
+            isolate: old.isolate,
             walled_garden: old.walled_garden.clone(),
             users_to_router: old.users_to_router.clone(),
             ..zone.clone()

@@ -68,6 +68,7 @@ impl Domain {
             codes_accepted: self.counters.codes_accepted,
             clock_trusted: now.wall.is_some(),
             rebuilds: self.counters.rebuilds,
+            moves: self.counters.moves,
         }
     }
 
@@ -194,7 +195,7 @@ impl Domain {
         Ok(())
     }
 
-    fn sessions_of(&self, mac: Mac) -> Vec<SessionId> {
+    pub(super) fn sessions_of(&self, mac: Mac) -> Vec<SessionId> {
         self.zones().filter_map(|zone| self.devices.get(Key { zone, mac })?.session).collect()
     }
 

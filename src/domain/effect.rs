@@ -209,6 +209,17 @@ pub enum Record {
         /// What it may use in all.
         limits: Limits,
     },
+    /// A message was caused, which counts towards the limits for a day.
+    MessageCounted {
+        /// By which device.
+        mac: Mac,
+        /// To which number.
+        number: GuestKey,
+        /// Among which range of numbers.
+        prefix: GuestKey,
+        /// When.
+        at: BootTime,
+    },
     /// A follow token was used, and must never be good again.
     TokenUsed {
         /// Its one-time number.
@@ -252,6 +263,8 @@ pub enum EndReason {
     Logout,
     /// `maitred revoke`.
     Revoked,
+    /// The device was heard on another port of its bridge, where `on_mac_move` is `cut`.
+    Moved,
     /// The device left the network.
     Left,
     /// The disk or the kernel refused it.
@@ -267,6 +280,7 @@ impl EndReason {
             Self::Quota => "quota",
             Self::Logout => "logout",
             Self::Revoked => "revoked",
+            Self::Moved => "moved",
             Self::Left => "left",
             Self::Failed => "failed",
         }

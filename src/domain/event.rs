@@ -79,6 +79,8 @@ pub enum Event {
     },
     /// The daemon is about to stop: what is only in memory goes to disk.
     Stopping,
+    /// Devices were heard on another port of their zone's bridge than before.
+    Moved(Vec<(ZoneId, Mac)>),
     /// Our table was deleted behind our back; the answer is a rebuild.
     TableLost,
 }
@@ -253,6 +255,8 @@ pub struct Snapshot {
     pub used_tokens: Vec<([u8; 16], WallTime)>,
     /// Devices, newest first, as far as they are worth remembering.
     pub devices: Vec<SavedDevice>,
+    /// Messages that still count towards the limits, oldest first.
+    pub messages: Vec<SavedMessage>,
 }
 
 /// A session as the kernel still holds it at the start.
@@ -311,6 +315,19 @@ pub struct SavedGuest {
     pub mask: String,
     /// When the guest last proved it.
     pub verified: Option<WallTime>,
+}
+
+/// A message that was caused before this start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedMessage {
+    /// By which device.
+    pub mac: Mac,
+    /// To which number.
+    pub number: super::names::GuestKey,
+    /// Among which range of numbers.
+    pub prefix: super::names::GuestKey,
+    /// How long ago; zero if no clock can tell, so that a power cut gives nobody a new allowance.
+    pub age: Duration,
 }
 
 /// A device as read back from disk.

@@ -80,6 +80,7 @@ struct Counters {
     codes_sent: u32,
     codes_accepted: u32,
     rebuilds: u32,
+    moves: u32,
 }
 
 impl fmt::Debug for Domain {
@@ -145,6 +146,7 @@ impl Domain {
             }
             Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
+            Event::Moved(devices) => self.moved(&devices, now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }
     }

@@ -175,6 +175,8 @@ impl Domain {
         self.room(key)?;
         let (number, prefix) = (self.secrets.phone_guest(&phone), self.secrets.prefix(&phone));
         self.throttle.message(key.mac, number, prefix, policy, now.boot)?;
+        let counted = Record::MessageCounted { mac: key.mac, number, prefix, at: now.boot };
+        effects.push(Effect::Store(counted));
         let message = self.next_message;
         self.next_message = message.wrapping_add(1);
         let for_whom = (key.mac, &phone, consent);

@@ -37,6 +37,8 @@ pub struct Status {
     pub clock_trusted: bool,
     /// Times the table was rebuilt since the start.
     pub rebuilds: u32,
+    /// Times a device that is online was heard on another port of its bridge since the start.
+    pub moves: u32,
 }
 
 /// One device, for `clients`.

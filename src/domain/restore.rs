@@ -32,6 +32,7 @@ impl Domain {
         for (nonce, expires) in snapshot.used_tokens {
             self.tokens.spend(nonce, expires);
         }
+        self.throttle.restore(&snapshot.messages, now.boot);
         for saved in snapshot.devices.into_iter().take(STRANGERS) {
             if self.policy.zone(saved.zone).is_some() {
                 let key = Key { zone: saved.zone, mac: saved.mac };

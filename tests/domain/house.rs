@@ -46,6 +46,7 @@ pub(crate) fn policy() -> Policy {
         limits: Limits::default(),
         max_clients: 100,
         roam: false,
+        cut_on_move: false,
     };
     Policy {
         store_id: "s1".into(),

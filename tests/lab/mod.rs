@@ -274,7 +274,10 @@ fn wire_router(router: &Netns, folder: &Path) {
     ]);
     let bridged = "/proc/sys/net/bridge/bridge-nf-call-iptables";
     if router.exec(&["test", "-e", bridged]).success {
-        router.sysctl(&["net.bridge.bridge-nf-call-iptables=0"]);
+        router.sysctl(&[
+            "net.bridge.bridge-nf-call-iptables=0",
+            "net.bridge.bridge-nf-call-ip6tables=0",
+        ]);
     }
     let rules = folder.join("fw4.nft");
     std::fs::write(&rules, FW4).unwrap();

@@ -54,7 +54,7 @@ pub const ZONES: &str = "zones";
 const MOST_ZONES: u32 = 32;
 
 const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const IGMP: u8 = 2;
 const ICMPV6: u8 = 58;
@@ -265,6 +265,7 @@ impl Plan {
         let dns = [DNS_PORT, self.dns_port];
         let tcp = dns.iter().chain(&self.portal_ports).chain([&self.intercept_port]);
         let udp = DHCP_PORTS.into_iter().chain(dns).map(|port| (UDP, port));
+        rules.extend(DHCP_PORTS.map(|port| flows::cap_dhcp(chain, port)));
         for (l4proto, port) in udp.chain(tcp.map(|port| (TCP, *port))) {
             rules.push(rule(chain, [l4(l4proto), destination_port(port)], accept()));
         }

@@ -94,7 +94,8 @@ texts! { FollowTexts:
 }
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, logout }
 texts! { EndedTexts:
-    title, again, session_timeout, idle_timeout, quota, logout, revoked, left, failed,
+    title, again, session_timeout, idle_timeout, quota, logout, revoked, moved, left,
+    failed,
 }
 texts! { NoticeTexts: title, text }
 texts! { RefusalTexts:
@@ -149,6 +150,7 @@ impl Catalogue {
             EndReason::Quota => &self.ended.quota,
             EndReason::Logout => &self.ended.logout,
             EndReason::Revoked => &self.ended.revoked,
+            EndReason::Moved => &self.ended.moved,
             EndReason::Left => &self.ended.left,
             EndReason::Failed => &self.ended.failed,
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::domain::effect::Refusal;
+use crate::domain::event::SavedMessage;
 use crate::domain::names::{BootTime, GuestKey, Mac};
 use crate::domain::policy::{CodePolicy, PassPolicy};
 
@@ -73,13 +74,30 @@ impl Throttle {
         {
             return Err(Refusal::TooMany);
         }
-        self.hour.add(number, now);
+        self.hour.add(number, now + self.hour.length);
         for (subject, _) in daily {
-            self.day.add(subject, now);
+            self.day.add(subject, now + self.day.length);
         }
         self.recent.retain(|_, sent| now - *sent < policy.resend_after);
         self.recent.insert(mac, now);
         Ok(())
+    }
+
+    /// Counts what the last run sent, oldest first. Nobody waits for another message: the codes
+    /// that were on their way are void.
+    pub(in crate::domain) fn restore(&mut self, sent: &[SavedMessage], now: BootTime) {
+        for SavedMessage { mac, number, prefix, age } in sent {
+            let number = Subject::Number(*number);
+            if let Some(left) = self.hour.length.checked_sub(*age) {
+                self.hour.add(number, now + left);
+            }
+            if let Some(left) = self.day.length.checked_sub(*age) {
+                let (device, prefix) = (Subject::Device(*mac), Subject::Prefix(*prefix));
+                for subject in [device, number, prefix, Subject::Store] {
+                    self.day.add(subject, now + left);
+                }
+            }
+        }
     }
 
     /// Until this device may ask for another message.
@@ -100,7 +118,7 @@ impl Throttle {
             return Err(Refusal::TooMany);
         }
         for (subject, _) in limits {
-            self.tokens.add(subject, now);
+            self.tokens.add(subject, now + self.tokens.length);
         }
         Ok(())
     }
@@ -129,6 +147,7 @@ impl Throttle {
 #[derive(Debug)]
 struct Window {
     length: Duration,
+    /// Until when each counts, soonest first.
     log: VecDeque<(BootTime, Subject)>,
     counts: BTreeMap<Subject, u32>,
 }
@@ -139,8 +158,8 @@ impl Window {
     }
 
     fn slide(&mut self, now: BootTime) {
-        while let Some(&(at, subject)) = self.log.front()
-            && now - at >= self.length
+        while let Some(&(until, subject)) = self.log.front()
+            && until <= now
         {
             self.log.pop_front();
             if let Some(count) = self.counts.get_mut(&subject) {
@@ -156,8 +175,8 @@ impl Window {
         self.counts.get(&subject).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, subject: Subject, at: BootTime) {
-        self.log.push_back((at, subject));
+    fn add(&mut self, subject: Subject, until: BootTime) {
+        self.log.push_back((until, subject));
         *self.counts.entry(subject).or_insert(0) += 1;
     }
 }
@@ -238,6 +257,28 @@ mod tests {
         assert_eq!([ask(1, 0), ask(1, 60), ask(1, 120)], [Ok(()), Ok(()), Err(Refusal::NoPass)]);
         assert_eq!([ask(2, 120), ask(3, 120), ask(4, 120)], [Ok(()), Ok(()), Err(Refusal::NoPass)]);
         assert_eq!([ask(1, 86_399), ask(1, 86_400)], [Err(Refusal::NoPass), Ok(())]);
+    }
+
+    #[test]
+    fn a_start_gives_nobody_a_new_allowance() {
+        let (mut throttle, policy) = (Throttle::new(), policy());
+        let sent = |minutes| SavedMessage {
+            mac: device(1),
+            number: number(1),
+            prefix: number(99),
+            age: Duration::from_mins(minutes),
+        };
+        throttle.restore(&[sent(25 * 60), sent(23 * 60), sent(59), sent(30)], at(0));
+        let ask = |throttle: &mut Throttle, n, now| {
+            throttle.message(device(1), number(n), number(98), &policy, at(now))
+        };
+        // Three in a day and two in an hour are the number's, four in a day the device's.
+        assert_eq!(ask(&mut throttle, 1, 0), Err(Refusal::TooMany));
+        assert_eq!(ask(&mut throttle, 1, 61), Err(Refusal::TooMany));
+        assert_eq!(ask(&mut throttle, 2, 61), Ok(()));
+        assert_eq!(ask(&mut throttle, 2, 3599), Err(Refusal::TooMany));
+        assert_eq!(ask(&mut throttle, 1, 3600), Ok(()));
+        assert_eq!(ask(&mut throttle, 2, 86_340), Ok(()));
     }
 
     #[test]
