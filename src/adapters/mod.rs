@@ -17,3 +17,4 @@ pub mod sms;
 pub mod store;
 pub mod sync;
 pub mod sysctl;
+pub mod uplink;

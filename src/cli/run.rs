@@ -24,11 +24,14 @@ use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::api::Api;
+use crate::adapters::http::brand::{Brands, Parts};
 use crate::adapters::http::catalogue::Catalogues;
 use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
+use crate::adapters::sync::bundle::Bundles;
+use crate::adapters::uplink::{self, Line};
 use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Sms};
@@ -103,14 +106,30 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
-    let mut pages = open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
+    let (base, problems) = Parts::from_config(config);
+    for problem in problems {
+        warn!(%problem, "a picture is left out");
+    }
+    let (bundles, brand) = Bundles::open(config, base);
+    let (line, lines) = watch::channel(Line::default());
+    let site = site(config, &texts, brand, lines.clone());
+    let (mut pages, certificate) =
+        open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(control::serve(
         control::bind(lock)?,
         inbox.clone(),
-        services::control(config, clock, &store, &counters, &rules)?,
+        services::control(
+            config,
+            clock,
+            &store,
+            &counters,
+            &rules,
+            (bundles, services::notes(lines, certificate)),
+        )?,
         until(closed.clone()),
     ));
     tokio::spawn(reload_on(hangups, rules));
+    tokio::spawn(uplink::follow(line, closed.clone()));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
@@ -137,44 +156,54 @@ fn open_store(
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
 
-type Pages = JoinSet<()>;
+/// The guests' pages as they are served over HTTP.
+fn site(
+    config: &Config,
+    texts: &Arc<Catalogues>,
+    brand: Brands,
+    line: watch::Receiver<Line>,
+) -> portal::Portal {
+    portal::Portal {
+        brand,
+        line,
+        address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
+        country: config.code.countries.first().cloned().unwrap_or_default(),
+        api: None,
+        texts: Arc::clone(texts),
+    }
+}
 
-/// Binds every port, then serves: the redirect and the portal in each zone, the staff page.
+type Pages = JoinSet<()>;
+type Certificate = Option<watch::Receiver<tls::Standing>>;
+
+/// Binds every port, then serves: the redirect and the portal in each zone, the staff page. How the
+/// certificate stands comes back, if there is one.
 fn open_pages(
     config: &Config,
     inbox: &Inbox,
     store: &Store,
-    texts: &Arc<Catalogues>,
+    site: &portal::Portal,
     counters: &Counters,
     links: &watch::Receiver<neighbours::Links>,
     closed: &watch::Receiver<bool>,
-) -> anyhow::Result<Pages> {
-    let address = PortalAddress { name: config.portal.name.clone(), port: config.portal.port };
+) -> anyhow::Result<(Pages, Certificate)> {
     let clock = Clock::new(config.store.clock);
     let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?.follow(links);
     let asked = http::bind_zones(&config.zone, config.portal.port)?.follow(links);
     let office = config.staff.as_ref().map(|staff| http::bind_staff(staff.listen)).transpose()?;
-    let site = portal::Portal {
-        store: config.store.name.clone(),
-        address: address.clone(),
-        country: config.code.countries.first().cloned().unwrap_or_default(),
-        terms_version: config.portal.terms_version.clone(),
-        api: None,
-        texts: Arc::clone(texts),
-    };
     let mut pages = JoinSet::new();
     pages.spawn(served(intercept::run_intercept(
         intercepted,
-        address,
+        site.address.clone(),
         inbox.clone(),
         Arc::clone(&counters.intercept),
         closed.clone(),
     )));
-    open_secure(config, clock, inbox, &site, counters, closed, &mut pages)?;
+    let certificate = open_secure(config, clock, inbox, site, counters, closed, &mut pages)?;
     pages.spawn(served(portal::run_portal(
         asked,
         None,
-        site,
+        site.clone(),
         inbox.clone(),
         Arc::clone(&counters.portal),
         closed.clone(),
@@ -187,13 +216,14 @@ fn open_pages(
             time_zone: config.store.zone()?,
             visit: config.visit.clone(),
             clock,
-            texts: Arc::clone(texts),
+            texts: Arc::clone(&site.texts),
             today: services::today(config, clock, store)?,
+            certificate: certificate.clone(),
         };
         let (counts, closed) = (Arc::clone(&counters.staff), closed.clone());
         pages.spawn(served(staff::run_staff(listener, page, counts, closed)));
     }
-    Ok(pages)
+    Ok((pages, certificate))
 }
 
 /// The pages over TLS, and the Captive Portal API, where there is a certificate. A bad one keeps
@@ -206,11 +236,12 @@ fn open_secure(
     counters: &Counters,
     closed: &watch::Receiver<bool>,
     pages: &mut Pages,
-) -> anyhow::Result<()> {
-    let Some(files) = tls::Files::from_config(&config.portal) else { return Ok(()) };
+) -> anyhow::Result<Certificate> {
+    let Some(files) = tls::Files::from_config(&config.portal) else { return Ok(None) };
     let asked = http::bind_zones(&config.zone, config.portal.tls_port)?;
     let keeper = tls::Keeper::new(files, Announcement::from_config(config), clock.now());
     let acceptor = keeper.acceptor().context("setting up TLS")?;
+    let standing = keeper.standing();
     let site = portal::Portal { api: Api::from_config(&config.portal), ..site.clone() };
     let (inbox, counts) = (inbox.clone(), Arc::clone(&counters.portal));
     let pages_closed = closed.clone();
@@ -223,7 +254,7 @@ fn open_secure(
         pages_closed,
     )));
     pages.spawn(keeper.run(clock, closed.clone()));
-    Ok(())
+    Ok(Some(standing))
 }
 
 async fn served(page: impl Future<Output = Result<(), http::HttpError>>) {

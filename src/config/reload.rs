@@ -13,12 +13,25 @@ impl Config {
                 waits.push(name.to_owned());
             }
         };
-        let Self { store, portal, zone, code, sms, follow, visit, staff, hq, firewall, lists } =
-            new;
+        let Self {
+            store,
+            portal,
+            brand,
+            zone,
+            code,
+            sms,
+            follow,
+            visit,
+            staff,
+            hq,
+            firewall,
+            lists,
+        } = new;
         keep("store", self.store == store);
         self.portal.remember_for = portal.remember_for;
         self.portal.r#return = portal.r#return;
         keep("portal", self.portal == portal);
+        keep("brand", self.brand == brand);
         keep("code.lifetime", self.code.lifetime == code.lifetime);
         keep("code.countries", self.code.countries == code.countries);
         let (lifetime, countries) = (self.code.lifetime, std::mem::take(&mut self.code.countries));

@@ -30,6 +30,7 @@ impl Domain {
         // Readings are answered in order, so this one was asked for as number `answered`; a
         // session that the kernel got later is not missing from it.
         let reading = self.sessions.answered;
+        self.sessions.read = now.boot;
         let counts: BTreeMap<SessionId, Usage> =
             usage.into_iter().map(|usage| (usage.session, usage)).collect();
         let ids: Vec<SessionId> = self.sessions.live.keys().copied().collect();
@@ -43,6 +44,7 @@ impl Domain {
                 let reason = session.gone(now.boot);
                 self.end(id, reason, false, now, effects);
             }
+            self.show_reading(id, now, effects);
         }
     }
 

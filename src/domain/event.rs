@@ -147,6 +147,8 @@ pub enum Ask {
         /// As in the path.
         token: String,
     },
+    /// Lengthen this device's session, or the one that has just run out.
+    Extend,
     /// End this device's session.
     Logout,
 }

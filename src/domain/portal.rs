@@ -8,7 +8,7 @@ use super::effect::{Effect, EndReason, Message, Method, Record, Refusal, View};
 use super::event::{Ask, Client, Consent, Language};
 use super::names::{GuestKey, Mac, Now, Phone, RequestId, SessionId};
 use super::policy::Identity;
-use super::session::{Opening, Waiter, online_view, reply};
+use super::session::{Opening, Waiter, reply};
 
 impl Domain {
     pub(super) fn portal(
@@ -69,6 +69,7 @@ impl Domain {
                 let proof = self.follow(key, &token, now, effects);
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
+            Ask::Extend => self.extend_ended(key, request, now, effects),
             Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
         }
     }
@@ -90,10 +91,13 @@ impl Domain {
             if let Some(device) = self.devices.get_mut(key) {
                 device.ended = None;
             }
-            return Some(View::Ended { reason: EndReason::Logout });
+            return Some(View::Ended { reason: EndReason::Logout, extend: false });
         }
         if session.online() {
-            return Some(online_view(session, now.boot));
+            return match ask {
+                Ask::Extend => self.extend(id, request, now, effects),
+                _ => self.online(id, request, now, effects),
+            };
         }
         if matches!(ask, Ask::Look) {
             Some(self.step(key, None, now))
@@ -112,7 +116,8 @@ impl Domain {
     ) -> Option<View> {
         let device = self.devices.get_mut(key)?;
         if let Some(reason) = device.ended.take() {
-            return Some(View::Ended { reason });
+            let extend = device.spare.is_some();
+            return Some(View::Ended { reason, extend });
         }
         match self.guests.recent(key.mac, self.policy.remember_for, now) {
             Some(_) if self.policy.return_by_tap => Some(View::Return),
@@ -122,7 +127,7 @@ impl Domain {
     }
 
     /// The page of the step that a device without a session is at.
-    fn step(&self, key: Key, refusal: Option<Refusal>, now: Now) -> View {
+    pub(super) fn step(&self, key: Key, refusal: Option<Refusal>, now: Now) -> View {
         match self.devices.get(key).and_then(|device| device.code.as_ref()) {
             // No code will come to that number; ask for another.
             Some(code) if code.unsent == Some(Refusal::BadPhone) => {
@@ -249,6 +254,7 @@ impl Domain {
                 method,
                 limits: zone.limits,
                 length: Some(zone.session_timeout),
+                extended: 0,
             };
             let trusted = self.policy.trusts(key.mac);
             let opening = if trusted { Opening::TRUSTED } else { guest_opening };
@@ -257,7 +263,7 @@ impl Domain {
         opened.err().map(|refusal| self.step(key, Some(refusal), now))
     }
 
-    fn room(&self, key: Key) -> Result<(), Refusal> {
+    pub(super) fn room(&self, key: Key) -> Result<(), Refusal> {
         let zone = self.policy.zone(key.zone).ok_or(Refusal::Failed)?;
         if self.full(zone, key) { Err(Refusal::Full) } else { Ok(()) }
     }

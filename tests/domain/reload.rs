@@ -105,7 +105,10 @@ fn who_is_expected_is_let_in_and_counted() {
     let opened = |record: &Record| matches!(record, Record::VisitOpened { .. });
     assert!(records(&effects).iter().any(opened));
     // Logging out is no way to another quota.
-    assert_eq!(house.page(mac(1), Ask::Logout), View::Ended { reason: EndReason::Logout });
+    assert_eq!(
+        house.page(mac(1), Ask::Logout),
+        View::Ended { reason: EndReason::Logout, extend: false }
+    );
     assert!(granted(&house.seen(mac(1))).is_none());
     house.pass(seconds(4 * 3600));
     let effects = house.seen(mac(1));

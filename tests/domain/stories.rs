@@ -270,7 +270,7 @@ fn a_session_ends_once_and_the_guest_reads_why_once() {
     house.log_in(mac(2), 2);
     assert_eq!(house.command(Command::Revoke { mac: mac(2) }), Report::Done);
     let reason = EndReason::Revoked;
-    assert_eq!(house.page(mac(2), Ask::Show), View::Ended { reason });
+    assert_eq!(house.page(mac(2), Ask::Show), View::Ended { reason, extend: false });
     assert_eq!(house.page(mac(2), Ask::Show), View::Phone { refusal: None });
     assert!(matches!(house.command(Command::Revoke { mac: mac(2) }), Report::Refused(_)));
 }

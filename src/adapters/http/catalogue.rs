@@ -63,6 +63,7 @@ pub(super) struct Catalogue {
     pub(super) return_page: ReturnTexts,
     pub(super) code: CodeTexts,
     pub(super) online: OnlineTexts,
+    pub(super) line: LineTexts,
     pub(super) ended: EndedTexts,
     pub(super) blocked: NoticeTexts,
     pub(super) busy: NoticeTexts,
@@ -83,11 +84,12 @@ pub(super) struct Document {
     pub(super) paragraphs: Vec<String>,
 }
 
-texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online, back }
-texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit }
+texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online, back, version }
+texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit, rules }
 texts! { ReturnTexts: title, text, submit }
-texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change }
-texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, logout }
+texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change, over }
+texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, extend, offers, logout }
+texts! { LineTexts: down, title }
 texts! { EndedTexts:
     title, again, session_timeout, idle_timeout, quota, logout, revoked, left, failed,
 }
@@ -104,6 +106,7 @@ texts! { StaffTexts:
     visits, visitors, median, mean, none, buckets, under, between, over, repeat,
     repeat_guests, repeat_devices, repeat_value, randomised, by_hour, chart,
     chart_description, hour, device, guest, since, dwell, visit_count, as_table, method,
+    certificate_ends, certificate_bad,
 }
 
 impl Catalogue {

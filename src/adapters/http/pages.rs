@@ -1,11 +1,14 @@
 //! The guests' pages: a step of the domain, in words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
 
+use super::brand::Brand;
 use super::catalogue::{Catalogue, Catalogues, Document, amount, fill};
 use super::language::{Choice, query};
+use crate::config::Words;
 use crate::domain::effect::{Refusal, View};
 use crate::domain::event::Language;
 
@@ -15,8 +18,10 @@ pub(super) const STYLE: &str = include_str!("../../../templates/style.css");
 /// What surrounds every page: language, store, links.
 pub(super) struct Frame<'a> {
     pub(super) text: &'a Catalogue,
-    pub(super) store: &'a str,
-    pub(super) style: &'static str,
+    pub(super) brand: Arc<Brand>,
+    /// The line to the internet is down.
+    pub(super) down: bool,
+    pub(super) language: Language,
     /// What keeps the chosen language in this page's links.
     pub(super) query: &'static str,
     /// The path that the language switch leads to.
@@ -28,7 +33,7 @@ pub(super) struct Frame<'a> {
 impl<'a> Frame<'a> {
     pub(super) fn new(
         texts: &'a Catalogues,
-        store: &'a str,
+        brand: Arc<Brand>,
         choice: Choice,
         here: &'static str,
     ) -> Self {
@@ -38,13 +43,19 @@ impl<'a> Frame<'a> {
         };
         Self {
             text: texts.of(choice.language),
-            store,
-            style: STYLE,
+            brand,
+            down: false,
+            language: choice.language,
             query: choice.query(),
             here,
             other_query: query(other),
             other_tag: &texts.of(other).tag,
         }
+    }
+
+    /// What the store says in this page's language.
+    pub(super) fn words(&self) -> &Words {
+        self.brand.words(self.language)
     }
 }
 
@@ -64,6 +75,7 @@ pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<S
         View::Code { mask, resend_in, refusal } => CodePage {
             frame,
             error: refusal.map(|refusal| text.refusal(refusal)),
+            over: matches!(refusal, Some(Refusal::CodeDead | Refusal::CodeExpired)),
             sent: fill(&text.code.sent, &[("mask", mask.trim_start_matches('*'))]),
             again: match *resend_in {
                 Duration::ZERO => text.code.again_now.clone(),
@@ -71,19 +83,21 @@ pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<S
             },
         }
         .render(),
-        View::Online { left, used: (up, down), quota_left } => OnlinePage {
+        View::Online { left, used: (up, down), quota_left, extend } => OnlinePage {
             frame,
             left: left.map_or_else(|| text.online.no_end.clone(), |left| text.length(left)),
             up: amount(*up),
             down: amount(*down),
             quota_left: quota_left.map(amount),
+            extend: *extend,
         }
         .render(),
-        View::Ended { reason } => NoticePage {
+        View::Ended { reason, extend } => NoticePage {
             frame,
             title: &text.ended.title,
             text: text.end(*reason),
             link: Some(&text.ended.again),
+            extend: *extend,
             retry: false,
         }
         .render(),
@@ -106,9 +120,25 @@ pub(super) fn phone(
     .render()
 }
 
-/// A page of prose.
-pub(super) fn document(frame: &Frame, document: &Document) -> askama::Result<String> {
-    DocumentPage { frame, document }.render()
+/// The Wi-Fi terms: the store's own, or ours.
+pub(super) fn terms(frame: &Frame) -> askama::Result<String> {
+    document(frame, &frame.text.terms, &frame.words().terms)
+}
+
+/// The privacy notice: the store's own, or ours.
+pub(super) fn privacy(frame: &Frame) -> askama::Result<String> {
+    document(frame, &frame.text.privacy, &frame.words().privacy)
+}
+
+fn document(frame: &Frame, ours: &Document, own: &[String]) -> askama::Result<String> {
+    let version = [("version", frame.brand.terms_version.as_str())];
+    DocumentPage {
+        frame,
+        title: &ours.title,
+        paragraphs: if own.is_empty() { &ours.paragraphs } else { own },
+        version: fill(&frame.text.common.version, &version),
+    }
+    .render()
 }
 
 /// The page of a gateway that has no answer just now.
@@ -127,7 +157,7 @@ pub(super) fn redirect(url: &str) -> askama::Result<String> {
 }
 
 fn notice(frame: &Frame, title: &str, text: &str, retry: bool) -> askama::Result<String> {
-    NoticePage { frame, title, text, link: None, retry }.render()
+    NoticePage { frame, title, text, link: None, extend: false, retry }.render()
 }
 
 #[derive(Template)]
@@ -150,6 +180,8 @@ struct ReturnPage<'a> {
 struct CodePage<'a> {
     frame: &'a Frame<'a>,
     error: Option<String>,
+    /// The code is good no more.
+    over: bool,
     sent: String,
     again: String,
 }
@@ -162,6 +194,7 @@ struct OnlinePage<'a> {
     up: String,
     down: String,
     quota_left: Option<String>,
+    extend: bool,
 }
 
 #[derive(Template)]
@@ -171,6 +204,7 @@ struct NoticePage<'a> {
     title: &'a str,
     text: &'a str,
     link: Option<&'a str>,
+    extend: bool,
     retry: bool,
 }
 
@@ -178,7 +212,9 @@ struct NoticePage<'a> {
 #[template(path = "portal/document.html")]
 struct DocumentPage<'a> {
     frame: &'a Frame<'a>,
-    document: &'a Document,
+    title: &'a str,
+    paragraphs: &'a [String],
+    version: String,
 }
 
 #[derive(Template)]
