@@ -214,6 +214,8 @@ pub struct Usage {
     pub up: u64,
     /// Bytes to the guest.
     pub down: u64,
+    /// A quota is reached: the kernel lets nothing through any more.
+    pub spent: bool,
 }
 
 /// What the disk and the kernel still know of the time before this start.

@@ -12,8 +12,6 @@ use super::names::{BootTime, Mark, Now, RequestId, SessionId, ZoneId};
 use super::policy::{Identity, Limits, ZonePolicy};
 use super::{Domain, Timer};
 
-/// Counters are read this often while anybody is online.
-pub(super) const READ_EVERY: Duration = Duration::from_secs(30);
 /// Requests that may wait for one session.
 pub(super) const WAITING: usize = 8;
 /// After the kernel refused a grant of our own accord, it is not tried again for this long.
@@ -241,8 +239,9 @@ impl Domain {
             self.count_client(key.zone, 1);
         }
         self.timers.set(Timer::Session(id), session.deadline);
-        if self.timers.time(Timer::Read).is_none() {
-            self.timers.set(Timer::Read, Some(now + READ_EVERY));
+        let due = now + session.reading_due();
+        if self.timers.time(Timer::Read).is_none_or(|at| due < at) {
+            self.timers.set(Timer::Read, Some(due));
         }
         self.sessions.insert(session);
         self.devices.refile(key);

@@ -17,7 +17,7 @@ fn a_guest_lengthens_a_session_as_often_as_the_zone_allows() {
     assert_eq!(left, Some(length));
     // While it runs: the time is added, the session and what it has used stay.
     house.pass(seconds(30));
-    house.tell(Event::Usage(vec![Usage { session: id, up: 300, down: 200 }]));
+    house.tell(Event::Usage(vec![Usage { session: id, up: 300, down: 200, spent: false }]));
     let View::Online { left, used, extend, .. } = house.page(mac(1), Ask::Extend) else { panic!() };
     let rest = length * 2 - seconds(30);
     assert_eq!((left, used, extend), (Some(rest), (300, 200), true));
@@ -65,7 +65,7 @@ fn a_page_is_not_shown_before_the_counters_of_a_quota_are_read() {
     let id = house.log_in(mac(1), 1);
     let asked = house.ask(mac(1), Ask::Show);
     assert!(view(&asked).is_none() && firewall(&asked) == [Firewall::ReadUsage]);
-    let told = house.tell(Event::Usage(vec![Usage { session: id, up: 1, down: 2 }]));
+    let told = house.tell(Event::Usage(vec![Usage { session: id, up: 1, down: 2, spent: false }]));
     assert!(matches!(view(&told), Some(View::Online { used: (1, 2), .. })));
     // The kernel let go of it: the page says why, at once and once.
     house.pass(seconds(2));
@@ -73,4 +73,30 @@ fn a_page_is_not_shown_before_the_counters_of_a_quota_are_read() {
     let told = house.tell(Event::Usage(Vec::new()));
     assert!(matches!(view(&told), Some(View::Ended { reason: EndReason::Quota, .. })));
     assert!(matches!(house.page(mac(1), Ask::Show), View::Phone { .. }));
+}
+
+#[test]
+fn a_quota_is_watched_closely_only_near_its_end() {
+    let readings = |quota: u64| {
+        let mut rules = policy();
+        rules.zones[0].limits.quota = Some(quota);
+        let mut house = House::new(rules);
+        house.log_in(mac(1), 1);
+        let effects = house.pass(seconds(60));
+        firewall(&effects).into_iter().filter(|effect| *effect == Firewall::ReadUsage).count()
+    };
+    assert_eq!((readings(10_000_000_000), readings(125_000_000), readings(1_000_000)), (2, 6, 30));
+}
+
+#[test]
+fn a_quota_that_the_kernel_has_reached_ends_the_session() {
+    let mut rules = policy();
+    rules.zones[0].limits.quota = Some(100_000);
+    let mut house = House::new(rules);
+    let id = house.log_in(mac(1), 1);
+    house.pass(seconds(2));
+    // The packet that reached it was large, and is not counted.
+    house.tell(Event::Usage(vec![Usage { session: id, up: 50_000, down: 0, spent: true }]));
+    let reason = EndReason::Quota;
+    assert_eq!(house.page(mac(1), Ask::Show), View::Ended { reason, extend: false });
 }

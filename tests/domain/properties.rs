@@ -393,7 +393,7 @@ impl Story {
             }
             let up = self.witness.usage.entry(grant.session).or_default();
             *up += bytes;
-            usage.push(Usage { session: grant.session, up: *up, down: 0 });
+            usage.push(Usage { session: grant.session, up: *up, down: 0, spent: false });
             // Counts only once the kernel confirmed the session.
             if bytes > 0 && self.witness.confirmed.contains(&grant.session) {
                 self.evidence(grant.mac.0[5]);

@@ -1,6 +1,6 @@
 //! One session in the kernel: a few set elements that are added, replaced and removed together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::ruleset::{
@@ -136,7 +136,14 @@ fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterErr
 /// Every session's counters.
 pub fn usage(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Usage>, NetfilterError> {
     let live = live(kernel, plan)?;
-    Ok(live.into_iter().map(|l| Usage { session: l.session, up: l.up, down: l.down }).collect())
+    let spent = spent(kernel)?;
+    let usage = live.into_iter().map(|live| Usage {
+        session: live.session,
+        up: live.up,
+        down: live.down,
+        spent: spent.contains(&mark_bits(plan, live.mark)),
+    });
+    Ok(usage.collect())
 }
 
 /// The grant with what the kernel has counted so far, if that is more than the grant knows of.
@@ -160,6 +167,22 @@ pub fn with_usage(
         used_down: grant.used_down.max(down),
         ..grant.clone()
     })
+}
+
+/// The marks whose quota is reached. The counters do not show that: the packet that reaches it is
+/// refused and not counted, and may have had 64 kB.
+fn spent(kernel: &mut Netfilter) -> Result<HashSet<u32>, NetfilterError> {
+    let mut found = HashSet::new();
+    for set in [QUOTA, QUOTA_UP, QUOTA_DOWN] {
+        let held = kernel.elements(TABLE, set)?;
+        let reached = |element: &&Element| element.exprs.iter().any(is_reached);
+        found.extend(held.iter().filter(reached).filter_map(|e| keys::parse_mark(&e.key)));
+    }
+    Ok(found)
+}
+
+fn is_reached(expr: &Expr) -> bool {
+    matches!(expr, Expr::Quota { bytes, consumed, .. } if consumed >= bytes)
 }
 
 fn counters(kernel: &mut Netfilter, sets: [&str; 2]) -> Result<HashMap<u32, u64>, NetfilterError> {
