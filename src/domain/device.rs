@@ -40,8 +40,8 @@ pub(super) struct Device {
     /// The code on its way, if the guest is at that step.
     pub(super) code: Option<Box<Pending>>,
     pub(super) session: Option<SessionId>,
-    /// Why the last session ended, until the guest has seen it.
-    pub(super) ended: Option<EndReason>,
+    /// Why and when the last session ended, until the guest has read it and goes on.
+    pub(super) ended: Option<(EndReason, BootTime)>,
     /// Whose session it was and how often they had lengthened it, if they may once more.
     pub(super) spare: Option<(Identity, u8)>,
     pub(super) visit: Option<Visit>,

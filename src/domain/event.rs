@@ -135,7 +135,7 @@ pub enum Ask {
     },
     /// Get back online without a code, as a guest whom we remember.
     Return,
-    /// Go back to the number.
+    /// Go back to the number, or on from a session that is over.
     ChangeNumber,
     /// Check a code.
     SubmitCode {

@@ -132,18 +132,4 @@ impl Domain {
         let pages = std::mem::take(&mut session.reading).into_iter();
         effects.extend(pages.map(|request| reply(request, view.clone())));
     }
-
-    /// Answers the pages that waited for a reading of a session that is over: as `Show` would, once.
-    pub(super) fn show_end(
-        &mut self,
-        key: Key,
-        pages: Vec<RequestId>,
-        view: View,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let (false, Some(device)) = (pages.is_empty(), self.devices.get_mut(key)) {
-            device.ended = None;
-        }
-        effects.extend(pages.into_iter().map(|request| reply(request, view.clone())));
-    }
 }

@@ -1,5 +1,7 @@
 //! What a guest's browser asks for: one step after the other, kept here and not in the browser.
 
+use std::time::Duration;
+
 use super::Domain;
 use super::auth::code::Pending;
 use super::auth::follow::{self, Token};
@@ -9,6 +11,9 @@ use super::event::{Ask, Client, Consent, Language};
 use super::names::{GuestKey, Mac, Now, Phone, RequestId, SessionId};
 use super::policy::Identity;
 use super::session::{Opening, Waiter, reply};
+
+/// Why a session ended is told for this long.
+const TOLD_FOR: Duration = Duration::from_mins(10);
 
 impl Domain {
     pub(super) fn portal(
@@ -52,9 +57,11 @@ impl Domain {
                 }
                 None => Some(self.step(key, None, now)),
             },
+            Ask::ChangeNumber if device.ended.take().is_some() => {
+                self.show(key, request, now, effects)
+            }
             Ask::ChangeNumber => {
                 device.code = None;
-                device.ended = None;
                 Some(View::Phone { refusal: None })
             }
             Ask::RequestCode { phone, language, consent } => {
@@ -115,7 +122,10 @@ impl Domain {
         effects: &mut Vec<Effect>,
     ) -> Option<View> {
         let device = self.devices.get_mut(key)?;
-        if let Some(reason) = device.ended.take() {
+        // Told until the guest goes on: a page may be asked for behind their back, and apps do. Who
+        // comes back another day is greeted anew.
+        device.ended = device.ended.filter(|(_, at)| now.boot - *at < TOLD_FOR);
+        if let Some((reason, _)) = device.ended {
             let extend = device.spare.is_some();
             return Some(View::Ended { reason, extend });
         }

@@ -354,7 +354,7 @@ impl Domain {
             device.last = now.boot;
             // Who went and came back is greeted anew.
             let told = !matches!(reason, EndReason::Failed | EndReason::Left);
-            device.ended = told.then_some(reason);
+            device.ended = told.then_some((reason, now.boot));
             device.spare = extend.then_some((session.identity, session.extended));
             // Its list lets it in again, but not at once with new time and volume.
             let spent = matches!(reason, EndReason::Quota | EndReason::Logout | EndReason::Revoked);
@@ -370,7 +370,8 @@ impl Domain {
         }
         let at = now.boot;
         effects.push(Effect::Store(Record::SessionEnded { session: id, reason, up, down, at }));
-        self.show_end(key, session.reading, View::Ended { reason, extend }, effects);
+        let reading = session.reading.into_iter();
+        effects.extend(reading.map(|request| reply(request, View::Ended { reason, extend })));
         for waiter in session.waiting {
             effects.push(match waiter {
                 Waiter::Portal(request) if reason == EndReason::Failed => {

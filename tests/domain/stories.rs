@@ -271,6 +271,8 @@ fn a_session_ends_once_and_the_guest_reads_why_once() {
     assert_eq!(house.command(Command::Revoke { mac: mac(2) }), Report::Done);
     let reason = EndReason::Revoked;
     assert_eq!(house.page(mac(2), Ask::Show), View::Ended { reason, extend: false });
+    assert_eq!(house.page(mac(2), Ask::Show), View::Ended { reason, extend: false }, "told again");
+    assert_eq!(house.page(mac(2), Ask::ChangeNumber), View::Phone { refusal: None });
     assert_eq!(house.page(mac(2), Ask::Show), View::Phone { refusal: None });
     assert!(matches!(house.command(Command::Revoke { mac: mac(2) }), Report::Refused(_)));
 }
@@ -400,12 +402,11 @@ fn one_who_is_remembered_needs_no_code() {
     let mut house = House::new(rules);
     house.log_in(mac(1), 1);
     house.pass(seconds(4 * 3600));
-    house.page(mac(1), Ask::Show);
-    assert!(matches!(house.page(mac(1), Ask::Show), View::Online { .. }));
+    assert!(matches!(house.page(mac(1), Ask::Show), View::Ended { .. }));
+    assert!(matches!(house.page(mac(1), Ask::ChangeNumber), View::Online { .. }));
     // Who is sent away, or goes, proves again.
     house.command(Command::Revoke { mac: mac(1) });
-    house.page(mac(1), Ask::Show);
-    assert_eq!(house.page(mac(1), Ask::Show), View::Phone { refusal: None });
+    assert_eq!(house.page(mac(1), Ask::ChangeNumber), View::Phone { refusal: None });
 }
 
 #[test]
@@ -419,6 +420,7 @@ fn one_who_is_remembered_may_be_asked_for_a_tap() {
     house.log_in(mac(1), 1);
     house.pass(seconds(4 * 3600));
     assert!(matches!(house.page(mac(1), Ask::Show), View::Ended { .. }));
+    assert_eq!(house.page(mac(1), Ask::ChangeNumber), View::Return);
     assert_eq!(house.page(mac(1), Ask::Show), View::Return);
     assert_eq!(house.page(mac(1), Ask::Look), View::Phone { refusal: None });
     assert!(matches!(house.page(mac(1), Ask::Return), View::Online { .. }));

@@ -89,7 +89,7 @@ texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, 
 texts! { ReturnTexts: title, text, submit }
 texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change, over }
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, extend, offers, logout }
-texts! { LineTexts: down, title }
+texts! { LineTexts: down, title, again }
 texts! { EndedTexts:
     title, again, session_timeout, idle_timeout, quota, logout, revoked, left, failed,
 }

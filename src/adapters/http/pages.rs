@@ -96,7 +96,7 @@ pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<S
             frame,
             title: &text.ended.title,
             text: text.end(*reason),
-            link: Some(&text.ended.again),
+            again: true,
             extend: *extend,
             retry: false,
         }
@@ -157,7 +157,7 @@ pub(super) fn redirect(url: &str) -> askama::Result<String> {
 }
 
 fn notice(frame: &Frame, title: &str, text: &str, retry: bool) -> askama::Result<String> {
-    NoticePage { frame, title, text, link: None, extend: false, retry }.render()
+    NoticePage { frame, title, text, again: false, extend: false, retry }.render()
 }
 
 #[derive(Template)]
@@ -203,7 +203,7 @@ struct NoticePage<'a> {
     frame: &'a Frame<'a>,
     title: &'a str,
     text: &'a str,
-    link: Option<&'a str>,
+    again: bool,
     extend: bool,
     retry: bool,
 }
