@@ -384,6 +384,19 @@ impl Story {
         self.tell(Event::Reload { request, policy: Box::new(policy) });
     }
 
+    /// A reading of the counters in which nothing has moved.
+    fn look(&mut self) {
+        self.tell(Event::Tick);
+        let grants = self.house.domain.grants(self.house.now.boot);
+        let usage = grants.into_iter().map(|grant| Usage {
+            session: grant.session,
+            up: grant.used_up,
+            down: grant.used_down,
+            spent: false,
+        });
+        self.tell(Event::Usage(usage.collect()));
+    }
+
     fn usage(&mut self, bytes: u64, missing: bool) {
         self.tell(Event::Tick);
         let mut usage = Vec::new();
@@ -414,6 +427,7 @@ proptest! {
         }
         story.kernel(true);
         story.disk(true);
+        story.look();
         prop_assert!(story.witness.awaited.is_empty(), "somebody still waits");
         // Everybody goes home.
         story.pass(16_000_000);
