@@ -50,7 +50,7 @@ pub struct Gateway {
     hands: Hands,
     waiting: HashMap<RequestId, oneshot::Sender<Answer>>,
     effects: Vec<Effect>,
-    /// Revokes and rebuilds that the firewall's queue had no room for.
+    /// Revokes, rebuilds and blocks that the firewall's queue had no room for.
     owed: Vec<Firewall>,
     clock_trusted: bool,
 }
@@ -166,7 +166,10 @@ impl Gateway {
             Firewall::Grant(grant) | Firewall::Replace(grant) => {
                 Some(Event::GrantFailed(grant.session))
             }
-            Firewall::Revoke(_) | Firewall::Rebuild(_) => {
+            Firewall::Pass(pass) => {
+                Some(Event::Passed { zone: pass.zone, mac: pass.mac, opened: false })
+            }
+            Firewall::Revoke(_) | Firewall::Rebuild(_) | Firewall::Block(_) => {
                 self.owed.push(effect);
                 None
             }
@@ -210,7 +213,10 @@ impl Gateway {
             self.take(envelope);
         }
         self.handle(Event::Stopping);
-        let Hands { firewall, store, sms, .. } = self.hands;
+        let Hands { firewall, store, sms, neighbours } = self.hands;
+        let (domain, waiting) = (self.domain, self.waiting);
+        // Closing a packet socket takes the kernel 10 ms: meanwhile the record is closed.
+        tokio::task::spawn_blocking(move || drop((neighbours, domain, waiting)));
         let closing = tokio::task::spawn_blocking(move || {
             if let Some(sms) = sms
                 && !sms.stop(SMS_WITHIN)

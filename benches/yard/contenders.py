@@ -206,6 +206,16 @@ quota = "9000GB"
 """
 
 
+class Plain(Maitred):
+    """maitred on a table that others can flush, as on kernels before 6.9."""
+
+    name = "maitred on a plain table"
+
+    def spawn(self):
+        self.lab.run(self.site.router, "nft", "add", "table", "inet", "maitred")
+        super().spawn()
+
+
 class Office(Maitred):
     """maitred with a staff page and a long record."""
 

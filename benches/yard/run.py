@@ -6,7 +6,7 @@ import sys
 import time
 
 from . import load
-from .contenders import Limited, Maitred, Office, OpenNds, Portal
+from .contenders import Limited, Maitred, Office, OpenNds, Plain, Portal
 
 CONNECTIONS = (1, 32, 256)
 REDIRECT_SECONDS = 5  # openNDS takes seconds to answer the first of 256
@@ -16,6 +16,7 @@ LOGIN_GUESTS = 20000
 ARRIVALS = range(20500, 20700)
 READER = 20900
 VISITS = 1_000_000
+REBUILDS = 20
 
 
 class Plan:
@@ -97,6 +98,12 @@ def run(lab, folder, kinds, quick):
         results["restart"][contender.name]["guests"] = contender.granted
     say("restarted")
     if ours:
+        plain = make(Plain)
+        plain.start()
+        plain.grant_up_to(1000)
+        results["rebuild"] = {ours[0].name: percentiles(list(load.rebuilds(plain, REBUILDS)))}
+        lab.stop(plain.process)
+        say("rebuilt")
         office = make(Office)
         office.record(VISITS)
         results["staff"] = {ours[0].name: percentiles(office.pages(plan.staff_pages))}

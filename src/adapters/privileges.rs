@@ -36,15 +36,15 @@ pub enum PrivilegeError {
     Kernel(String),
 }
 
+/// A folder that the daemon writes to, and its mode if it is made.
+pub type Folder<'a> = (&'a Path, u32);
+
 /// Becomes `user`, if one is named, with `folders` its own; keeps three capabilities and lets no
 /// program gain more.
-pub fn give_up(user: Option<&str>, folders: &[&Path]) -> Result<(), PrivilegeError> {
+pub fn give_up(user: Option<&str>, folders: &[Folder<'_>]) -> Result<(), PrivilegeError> {
     let held = caps::read(None, CapSet::Permitted).map_err(kernel)?;
     if let Some(missing) = KEPT.into_iter().find(|capability| !held.contains(capability)) {
         return Err(PrivilegeError::Missing(missing));
-    }
-    if let Some(name) = user.filter(|_| geteuid().is_root()) {
-        become_user(name, folders)?;
     }
     let kept = CapsHashSet::from(KEPT);
     for dropped in caps::read(None, CapSet::Bounding).map_err(kernel)?.difference(&kept) {
@@ -52,6 +52,10 @@ pub fn give_up(user: Option<&str>, folders: &[&Path]) -> Result<(), PrivilegeErr
         if caps::drop(None, CapSet::Bounding, *dropped).is_err() {
             break;
         }
+    }
+    // After the bounding set: another user's effective set is empty, CAP_SETPCAP is not in it.
+    if let Some(name) = user.filter(|_| geteuid().is_root()) {
+        become_user(name, folders)?;
     }
     caps::clear(None, CapSet::Inheritable).map_err(kernel)?;
     caps::set(None, CapSet::Permitted, &kept)
@@ -61,11 +65,11 @@ pub fn give_up(user: Option<&str>, folders: &[&Path]) -> Result<(), PrivilegeErr
     prctl::set_no_new_privs().map_err(kernel)
 }
 
-fn become_user(name: &str, folders: &[&Path]) -> Result<(), PrivilegeError> {
+fn become_user(name: &str, folders: &[Folder<'_>]) -> Result<(), PrivilegeError> {
     let user = User::from_name(name).ok().flatten();
     let user = user.ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))?;
-    for path in folders {
-        let given = make(path).and_then(|()| give(path, &user));
+    for (path, mode) in folders {
+        let given = make(path, *mode).and_then(|()| give(path, &user));
         given.map_err(|source| PrivilegeError::Folder { path: (*path).to_owned(), source })?;
     }
     prctl::set_keepcaps(true).map_err(kernel)?;
@@ -73,11 +77,11 @@ fn become_user(name: &str, folders: &[&Path]) -> Result<(), PrivilegeError> {
 }
 
 /// A folder for one user. Parents that are missing stay root's, and anybody may pass through them.
-fn make(folder: &Path) -> io::Result<()> {
+fn make(folder: &Path, mode: u32) -> io::Result<()> {
     if let Some(parent) = folder.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    DirBuilder::new().recursive(true).mode(mode).create(folder)
 }
 
 /// The folder, and the files right in it, which an earlier run may have made as root. What links in

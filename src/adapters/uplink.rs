@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const BODY: u64 = 4096;
 const ROUTES: [&str; 2] = ["/proc/net/route", "/proc/net/ipv6_route"];
 
+/// A route that only refuses (`RTF_REJECT`).
+const REJECT: u32 = 0x0200;
+
 /// The line to the internet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Line {
@@ -67,7 +70,7 @@ pub async fn follow(line: watch::Sender<Line>, mut stop: watch::Receiver<bool>) 
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         let down = *line.borrow() == Line::Down;
-        if !has_route() {
+        if !has_default_route() {
             set(&line, Line::Down);
             // Asked again as soon as there is a route.
             (failures, until_check) = (FAILURES, 1);
@@ -128,32 +131,41 @@ fn set(line: &watch::Sender<Line>, now: Line) {
     }
 }
 
-/// Whether a default route of either family leaves by an interface with a carrier.
-fn has_route() -> bool {
-    let routes = ROUTES.map(|file| fs::read_to_string(file).unwrap_or_default());
-    let [v4, v6] = &routes;
-    default_routes(v4, v6).any(|interface| {
+/// Whether a default route of either family leaves by an interface with a carrier. True also where
+/// the kernel does not tell.
+pub fn has_default_route() -> bool {
+    let routes = ROUTES.map(|file| fs::read_to_string(file).ok());
+    if routes.iter().all(Option::is_none) {
+        return true;
+    }
+    let [v4, v6] = routes.map(Option::unwrap_or_default);
+    default_routes(&v4, &v6).any(|interface| {
         let carrier = Path::new("/sys/class/net").join(interface).join("carrier");
         fs::read_to_string(carrier).is_ok_and(|carrier| carrier.trim() == "1")
     })
 }
 
-/// The interfaces of default routes in the kernel's tables. `/proc/net/route` has the destination
-/// second and the mask eighth; `/proc/net/ipv6_route` the destination first, its prefix length
-/// second and the interface last, and a route by `lo` that refuses.
+/// The interfaces of default routes in the kernel's tables (`proc(5)`). `/proc/net/route` has the
+/// destination second, the flags fourth and the mask eighth; `/proc/net/ipv6_route` the
+/// destination first, its length second, then at the end the flags and the interface.
 fn default_routes<'a>(v4: &'a str, v6: &'a str) -> impl Iterator<Item = &'a str> {
-    let v4 = v4.lines().skip(1).filter_map(|line| {
+    let v4 = v4.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let default = words.get(1) == Some(&"00000000") && words.get(7) == Some(&"00000000");
-        words.first().copied().filter(|_| default)
+        let zero = |place: usize| words.get(place) == Some(&"00000000");
+        let leads = zero(1) && zero(7) && words.get(3).is_some_and(|flags| !rejects(flags));
+        words.first().copied().filter(|_| leads)
     });
     let v6 = v6.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let default =
-            words.first()?.bytes().all(|digit| digit == b'0') && words.get(1) == Some(&"00");
-        words.last().copied().filter(|interface| default && *interface != "lo")
+        let [destination, "00", .., flags, interface] = words[..] else { return None };
+        let all = destination.bytes().all(|digit| digit == b'0');
+        (all && interface != "lo" && !rejects(flags)).then_some(interface)
     });
     v4.chain(v6)
+}
+
+fn rejects(flags: &str) -> bool {
+    u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & REJECT != 0)
 }
 
 #[cfg(test)]
@@ -164,6 +176,7 @@ mod tests {
     fn default_routes_are_read_from_the_kernels_tables() {
         let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
                   wan\t00000000\t016433C6\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                  *\t00000000\t00000000\t0200\t0\t0\t0\t00000000\t0\t0\t0\n\
                   br-guest\t00004D0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
         let zeroes = "0".repeat(32);
         let v6 = format!(

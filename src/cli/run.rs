@@ -1,7 +1,7 @@
 //! `maitred run`: be the gateway.
 //!
 //! The order is the point: privileges go before the first thread starts, the table stands before
-//! anything else is opened, and every port is bound before the first guest is answered.
+//! a port is opened, and every port is bound before the first guest is answered.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -18,13 +18,15 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::names::Names;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
+use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::api::Api;
-use crate::adapters::http::brand::{Brands, Parts};
+use crate::adapters::http::brand::Parts;
 use crate::adapters::http::catalogue::Catalogues;
 use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls};
 use crate::adapters::inbox::Inbox;
@@ -48,12 +50,7 @@ const STACK: usize = 512 << 10;
 pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     sysctl::raise(config.zone.iter().map(|zone| zone.max_clients).sum());
-    let mut folders = vec![config.store.state_dir.as_path(), &config.store.run_dir];
-    folders.extend(config.sms.iter().filter_map(|sms| match sms {
-        Sms::Spool { dir } => Some(dir.as_path()),
-        _ => None,
-    }));
-    privileges::give_up(config.store.user.as_deref(), &folders)?;
+    privileges::give_up(config.store.user.as_deref(), &folders(config))?;
     let lock = Lock::take(&config.store.run_dir)?;
     raise_descriptors();
     tokio::runtime::Builder::new_current_thread()
@@ -65,18 +62,32 @@ pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         .block_on(serve(path, config, &lock))
 }
 
+/// What `store.user` must be able to write to. dnsmasq, another user, reads its own.
+fn folders(config: &Config) -> Vec<privileges::Folder<'_>> {
+    let spools = config.sms.iter().filter_map(|sms| match sms {
+        Sms::Spool { dir } => Some(dir),
+        _ => None,
+    });
+    let own = [&config.store.state_dir, &config.store.run_dir].into_iter().chain(spools);
+    let announced = config.portal.dnsmasq_dir.as_deref().map(|dir| (dir, 0o755));
+    own.map(|dir| (dir.as_path(), 0o700)).chain(announced).collect()
+}
+
 async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> {
     let clock = Clock::new(config.store.clock);
     // From here on a SIGHUP is a question, not the end.
     let hangups = on(SignalKind::hangup())?;
     let (inbox, outlet) = Inbox::new();
     let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
-    let (table, found) = firewall::open(firewall::Plan::from_config(config), inbox.clone())?;
+    let (plan, outcomes) = (firewall::Plan::from_config(config), inbox.clone());
+    // Beside the record: either takes a while with thousands of guests online.
+    let table = tokio::task::spawn_blocking(move || firewall::open(plan, outcomes));
     let (keys, made) = keys::load_or_make(&config.store.state_dir)?;
     let (store, snapshot) = open_store(config, &keys, clock, &inbox)?;
     if made && !snapshot.guests.is_empty() {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
+    let (table, found) = table.await.context("opening the firewall")??;
     let secrets = Secrets { guest_key: keys.guest };
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
@@ -96,7 +107,9 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let heard = known.clone();
     let zones = (0..).map(ZoneId).zip(interfaces.clone());
     let captures = Captures::new(zones, inbox.clone());
-    let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref()));
+    let names = Names::open(config, table.garden(), captures.known(), &heard)?;
+    let counters = Counters::new(&captures, &inbox, sms.as_ref(), names.forwarder());
+    let counters = Arc::new(counters);
     let hands = Hands {
         firewall: table,
         store: store.clone(),
@@ -106,30 +119,17 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
-    let (base, problems) = Parts::from_config(config);
-    for problem in problems {
-        warn!(%problem, "a picture is left out");
-    }
-    let (bundles, brand) = Bundles::open(config, base);
-    let (line, lines) = watch::channel(Line::default());
-    let site = site(config, &texts, brand, lines.clone());
+    bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
+    let (site, bundles, uplink) = site(config, &texts);
     let (mut pages, certificate) =
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
-    pages.spawn(control::serve(
-        control::bind(lock)?,
-        inbox.clone(),
-        services::control(
-            config,
-            clock,
-            &store,
-            &counters,
-            &rules,
-            (bundles, services::notes(lines, certificate)),
-        )?,
-        until(closed.clone()),
-    ));
+    pages.spawn(names.run(closed.clone()));
+    let more = (bundles, services::notes(site.line, certificate));
+    let services = services::control(config, clock, &store, &counters, &rules, more)?;
+    let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
+    pages.spawn(asked);
     tokio::spawn(reload_on(hangups, rules));
-    tokio::spawn(uplink::follow(line, closed.clone()));
+    tokio::spawn(uplink::follow(uplink, closed.clone()));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
@@ -156,21 +156,27 @@ fn open_store(
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
 
-/// The guests' pages as they are served over HTTP.
+/// The guests' pages as they are served over HTTP; what changes their looks, and what they say of
+/// the line.
 fn site(
     config: &Config,
     texts: &Arc<Catalogues>,
-    brand: Brands,
-    line: watch::Receiver<Line>,
-) -> portal::Portal {
-    portal::Portal {
+) -> (portal::Portal, Option<Bundles>, watch::Sender<Line>) {
+    let (base, problems) = Parts::from_config(config);
+    for problem in problems {
+        warn!(%problem, "a picture is left out");
+    }
+    let (bundles, brand) = Bundles::open(config, base);
+    let (uplink, line) = watch::channel(Line::default());
+    let site = portal::Portal {
         brand,
         line,
         address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
         country: config.code.countries.first().cloned().unwrap_or_default(),
         api: None,
         texts: Arc::clone(texts),
-    }
+    };
+    (site, bundles, uplink)
 }
 
 type Pages = JoinSet<()>;

@@ -3,6 +3,8 @@
 
 mod brand;
 mod check;
+mod dns;
+pub mod garden;
 mod load;
 mod policy;
 mod portal;
@@ -21,6 +23,8 @@ use crate::domain::names::Mac;
 
 pub use brand::{Brand, Colour, Offer, PICTURES_MAX, Words};
 pub(crate) use check::display_name;
+pub use dns::{Dns, Resolver};
+pub use garden::{Pass, Place};
 pub use load::{ConfigError, Problem};
 pub use portal::{Portal, Return};
 pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
@@ -41,6 +45,9 @@ pub struct Config {
     /// The guest networks, 1 to 32.
     #[serde(default)]
     pub zone: Vec<Zone>,
+    /// DNS for guests who are not online.
+    #[serde(default)]
+    pub dns: Dns,
     /// One-time codes.
     #[serde(default)]
     pub code: Code,
@@ -50,6 +57,8 @@ pub struct Config {
     /// Follow tokens.
     #[serde(default)]
     pub follow: Follow,
+    /// The temporary pass to the app in which a guest follows; none if unset.
+    pub pass: Option<Pass>,
     /// What a visit is.
     #[serde(default)]
     pub visit: Visit,
@@ -128,12 +137,33 @@ pub struct Zone {
     /// A device that is granted here is granted in every zone that roams, with one session.
     #[serde(default)]
     pub roam: bool,
-    /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
+    /// Guests do not reach each other: the ports of the zone's bridge are kept apart, those that
+    /// come later too. What radios of an access point do among their own stations is up to hostapd
+    /// (`ap_isolate`).
     #[serde(default)]
-    pub walled_garden: Vec<Network>,
+    pub isolate: bool,
+    /// What follows when a device that is online is heard on another port of the bridge: a guest
+    /// who walks from one radio to the other, or somebody who took the guest's address.
+    #[serde(default)]
+    pub on_mac_move: OnMacMove,
+    /// What anybody may reach: addresses and networks of IPv4 and IPv6, and names, with `*.` in
+    /// front every name below one.
+    #[serde(default)]
+    pub walled_garden: Vec<Place>,
     /// Router ports open to guests besides DHCP, DNS and the portal: `tcp/80`, `udp/5353`.
     #[serde(default)]
     pub users_to_router: Vec<RouterPort>,
+}
+
+/// What a device's move to another port of the bridge leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMacMove {
+    /// It is logged and counted.
+    #[default]
+    Log,
+    /// Its session ends as well; the guest logs in again.
+    Cut,
 }
 
 /// `[code]`

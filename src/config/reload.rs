@@ -18,9 +18,11 @@ impl Config {
             portal,
             brand,
             zone,
+            dns,
             code,
             sms,
             follow,
+            pass,
             visit,
             staff,
             hq,
@@ -32,11 +34,13 @@ impl Config {
         self.portal.r#return = portal.r#return;
         keep("portal", self.portal == portal);
         keep("brand", self.brand == brand);
+        keep("dns", self.dns == dns);
         keep("code.lifetime", self.code.lifetime == code.lifetime);
         keep("code.countries", self.code.countries == code.countries);
         let (lifetime, countries) = (self.code.lifetime, std::mem::take(&mut self.code.countries));
         self.code = super::Code { lifetime, countries, ..code };
         keep("sms", self.sms == sms);
+        keep("pass", self.pass == pass);
         keep("visit.visitor_after", self.visit.visitor_after == visit.visitor_after);
         self.visit = super::Visit { visitor_after: self.visit.visitor_after, ..visit };
         keep("staff", self.staff == staff);
@@ -59,6 +63,7 @@ fn take_over_zones(running: &mut [Zone], new: Vec<Zone>) -> Vec<String> {
         let followed = Zone {
             interface: old.interface.clone(),
             roam: old.roam,
+            isolate: old.isolate,
             walled_garden: old.walled_garden.clone(),
             users_to_router: old.users_to_router.clone(),
             ..zone.clone()

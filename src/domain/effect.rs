@@ -1,5 +1,6 @@
 //! What the domain wants done. It never does any of it, and sees only outcomes, as events.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -55,6 +56,21 @@ pub enum Firewall {
     Rebuild(Vec<Grant>),
     /// Read every session's counters; answered by `Usage`.
     ReadUsage,
+    /// Open the app's garden to a device for a while; answered by `Passed`.
+    Pass(Pass),
+    /// Keep these devices, and no others, out of every garden.
+    Block(BTreeSet<Mac>),
+}
+
+/// One device's way to the app's garden, and to nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// The zone it is good in.
+    pub zone: ZoneId,
+    /// The device.
+    pub mac: Mac,
+    /// Time left.
+    pub left: Duration,
 }
 
 /// One device's opening in the firewall: all that the kernel needs to know of a session.
@@ -193,6 +209,17 @@ pub enum Record {
         /// What it may use in all.
         limits: Limits,
     },
+    /// A message was caused, which counts towards the limits for a day.
+    MessageCounted {
+        /// By which device.
+        mac: Mac,
+        /// To which number.
+        number: GuestKey,
+        /// Among which range of numbers.
+        prefix: GuestKey,
+        /// When.
+        at: BootTime,
+    },
     /// A follow token was used, and must never be good again.
     TokenUsed {
         /// Its one-time number.
@@ -234,6 +261,8 @@ pub enum EndReason {
     Logout,
     /// `maitred revoke`.
     Revoked,
+    /// The device was heard on another port of its bridge, where `on_mac_move` is `cut`.
+    Moved,
     /// The device left the network.
     Left,
     /// The disk or the kernel refused it.
@@ -249,6 +278,7 @@ impl EndReason {
             Self::Quota => "quota",
             Self::Logout => "logout",
             Self::Revoked => "revoked",
+            Self::Moved => "moved",
             Self::Left => "left",
             Self::Failed => "failed",
         }
@@ -340,6 +370,11 @@ pub enum View {
         /// Whether the guest may lengthen it even now.
         extend: bool,
     },
+    /// The app's garden is open to this device.
+    Passing {
+        /// Time left.
+        left: Duration,
+    },
     /// On the blocked list.
     Blocked,
 }
@@ -385,4 +420,6 @@ pub enum Refusal {
     Failed,
     /// The terms were not agreed to.
     NoConsent,
+    /// The device, or the store, had its passes of the day.
+    NoPass,
 }

@@ -59,6 +59,15 @@ pub enum Event {
     /// session that is missing here has left the kernel: its time or quota ran out. Never sent
     /// for a table that is lost or could not be read.
     Usage(Vec<Usage>),
+    /// The kernel opened a pass, in answer to [`super::effect::Firewall::Pass`], or refused.
+    Passed {
+        /// Where.
+        zone: ZoneId,
+        /// For whom.
+        mac: Mac,
+        /// It stands.
+        opened: bool,
+    },
     /// How the sending of a code ended.
     Sms {
         /// The device that asked.
@@ -70,6 +79,8 @@ pub enum Event {
     },
     /// The daemon is about to stop: what is only in memory goes to disk.
     Stopping,
+    /// Devices were heard on another port of their zone's bridge than before.
+    Moved(Vec<(ZoneId, Mac)>),
     /// Our table was deleted behind our back; the answer is a rebuild.
     TableLost,
 }
@@ -149,6 +160,8 @@ pub enum Ask {
     },
     /// Lengthen this device's session, or the one that has just run out.
     Extend,
+    /// Open the app's garden for a while: `View::Passing`, or the step with a refusal.
+    Pass,
     /// End this device's session.
     Logout,
 }
@@ -235,6 +248,8 @@ pub struct Snapshot {
     pub used_tokens: Vec<([u8; 16], WallTime)>,
     /// Devices, newest first, as far as they are worth remembering.
     pub devices: Vec<SavedDevice>,
+    /// Messages that still count towards the limits, oldest first.
+    pub messages: Vec<SavedMessage>,
 }
 
 /// A session as the kernel still holds it at the start.
@@ -293,6 +308,19 @@ pub struct SavedGuest {
     pub mask: String,
     /// When the guest last proved it.
     pub verified: Option<WallTime>,
+}
+
+/// A message that was caused before this start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedMessage {
+    /// By which device.
+    pub mac: Mac,
+    /// To which number.
+    pub number: super::names::GuestKey,
+    /// Among which range of numbers.
+    pub prefix: super::names::GuestKey,
+    /// How long ago; zero if no clock can tell, so that a power cut gives nobody a new allowance.
+    pub age: Duration,
 }
 
 /// A device as read back from disk.

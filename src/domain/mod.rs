@@ -7,8 +7,10 @@ mod device;
 pub mod effect;
 pub mod event;
 mod extend;
+pub mod garden;
 mod guest;
 pub mod names;
+mod pass;
 pub mod policy;
 mod portal;
 mod presence;
@@ -34,6 +36,7 @@ use effect::{Effect, EndReason, Grant};
 use event::Event;
 use guest::Guests;
 use names::{BootTime, Now, SessionId, ZoneId};
+use pass::Passes;
 use policy::Policy;
 use queue::Queue;
 use session::Sessions;
@@ -53,6 +56,7 @@ pub struct Domain {
     /// Sessions of a zone that count towards `max_clients`.
     clients: BTreeMap<ZoneId, usize>,
     guests: Guests,
+    passes: Passes,
     throttle: Throttle,
     tokens: UsedTokens,
     turnstile: Turnstile,
@@ -77,6 +81,7 @@ struct Counters {
     codes_sent: u32,
     codes_accepted: u32,
     rebuilds: u32,
+    moves: u32,
 }
 
 impl fmt::Debug for Domain {
@@ -100,6 +105,7 @@ impl Domain {
             sessions: Sessions::new(),
             clients: BTreeMap::new(),
             guests: Guests::default(),
+            passes: Passes::default(),
             throttle: Throttle::new(),
             tokens: UsedTokens::default(),
             turnstile: Turnstile::new(),
@@ -136,8 +142,12 @@ impl Domain {
             Event::GrantFailed(id) => self.grant_failed(id, now, effects),
             Event::StoreFailed(id) => self.store_failed(id, now, effects),
             Event::Usage(usage) => self.usage(usage, now, effects),
+            Event::Passed { zone, mac, opened } => {
+                self.passed(Key { zone, mac }, opened, now, effects);
+            }
             Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
+            Event::Moved(devices) => self.moved(&devices, now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }
     }

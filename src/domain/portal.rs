@@ -77,6 +77,7 @@ impl Domain {
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
             Ask::Extend => self.extend_ended(key, request, now, effects),
+            Ask::Pass => self.pass(key, request, now, effects),
             Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
         }
     }
@@ -171,6 +172,8 @@ impl Domain {
         self.room(key)?;
         let (number, prefix) = (self.secrets.phone_guest(&phone), self.secrets.prefix(&phone));
         self.throttle.message(key.mac, number, prefix, policy, now.boot)?;
+        let counted = Record::MessageCounted { mac: key.mac, number, prefix, at: now.boot };
+        effects.push(Effect::Store(counted));
         let message = self.next_message;
         self.next_message = message.wrapping_add(1);
         let for_whom = (key.mac, &phone, consent);

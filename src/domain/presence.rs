@@ -5,13 +5,31 @@ use std::net::IpAddr;
 use super::device::Key;
 use super::effect::{Effect, EndReason, Method, Record};
 use super::event::Sighting;
-use super::names::{BootTime, GuestKey, Now, VisitId};
+use super::names::{BootTime, GuestKey, Mac, Now, VisitId, ZoneId};
 use super::policy::Identity;
 use super::session::Opening;
 use super::visit::{Silence, Visit, hold};
 use super::{Domain, Timer};
 
 impl Domain {
+    /// Devices were heard on another port of their bridge. Whoever took the address of one that is
+    /// online is cut off with it, where the owner wants that.
+    pub(super) fn moved(&mut self, devices: &[(ZoneId, Mac)], now: Now, effects: &mut Vec<Effect>) {
+        for (zone, mac) in devices {
+            let cut = self.policy.zone(*zone).is_some_and(|zone| zone.cut_on_move);
+            for id in self.sessions_of(*mac) {
+                let Some(session) = self.sessions.live.get(&id) else { continue };
+                if !session.online() || !self.policy.joined(*zone, session.grant.zone) {
+                    continue;
+                }
+                self.counters.moves = self.counters.moves.saturating_add(1);
+                if cut && session.identity != Identity::Trusted {
+                    self.end(id, EndReason::Moved, true, now, effects);
+                }
+            }
+        }
+    }
+
     pub(super) fn seen(&mut self, sighting: &Sighting, now: Now, effects: &mut Vec<Effect>) {
         let key = Key { zone: sighting.zone, mac: sighting.mac };
         self.sight(key, sighting.address, sighting.hostname.as_deref(), now, effects);

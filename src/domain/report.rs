@@ -37,6 +37,8 @@ pub struct Status {
     pub clock_trusted: bool,
     /// Times the table was rebuilt since the start.
     pub rebuilds: u32,
+    /// Times a device that is online was heard on another port of its bridge since the start.
+    pub moves: u32,
 }
 
 /// One device, for `clients`.
@@ -50,11 +52,11 @@ pub struct ClientRow {
     pub addresses: Vec<IpAddr>,
     /// The name it gave.
     pub hostname: Option<String>,
-    /// `new`, `code`, `online`, `trusted` or `blocked`.
+    /// `new`, `code`, `pass`, `online`, `trusted` or `blocked`.
     pub state: &'static str,
     /// The guest's mask, where known.
     pub guest: Option<String>,
-    /// Seconds left of the session.
+    /// Seconds left of the session, or of the pass.
     pub seconds_left: Option<u64>,
     /// Bytes up.
     pub up: u64,

@@ -32,6 +32,7 @@ impl Domain {
         for (nonce, expires) in snapshot.used_tokens {
             self.tokens.spend(nonce, expires);
         }
+        self.throttle.restore(&snapshot.messages, now.boot);
         for saved in snapshot.devices.into_iter().take(STRANGERS) {
             if self.policy.zone(saved.zone).is_some() {
                 let key = Key { zone: saved.zone, mac: saved.mac };
@@ -58,6 +59,7 @@ impl Domain {
         if !table {
             effects.push(Effect::Firewall(Firewall::Rebuild(self.grants(now.boot))));
         }
+        effects.push(Effect::Firewall(Firewall::Block(self.policy.blocked_macs.clone())));
         let keys: Vec<Key> = self.devices.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.devices.refile(key);

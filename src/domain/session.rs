@@ -345,7 +345,7 @@ impl Domain {
         if session.identity != Identity::Trusted {
             self.count_client(key.zone, -1);
         }
-        if matches!(reason, EndReason::Quota | EndReason::Logout | EndReason::Revoked) {
+        if for_good(reason) {
             self.guests.void(key.mac);
         }
         if let Some(device) = self.devices.get_mut(key) {
@@ -357,8 +357,7 @@ impl Domain {
             device.ended = told.then_some((reason, now.boot));
             device.spare = extend.then_some((session.identity, session.extended));
             // Its list lets it in again, but not at once with new time and volume.
-            let spent = matches!(reason, EndReason::Quota | EndReason::Logout | EndReason::Revoked);
-            if session.identity == Identity::Preemptive && spent {
+            if session.identity == Identity::Preemptive && for_good(reason) {
                 device.retry = session.deadline.unwrap_or(now.boot);
             }
         }
@@ -392,6 +391,12 @@ pub(super) const fn reply(request: RequestId, view: View) -> Effect {
 
 pub(super) const fn report(request: RequestId, report: Report) -> Effect {
     Effect::Reply { request, answer: Answer::Control(report) }
+}
+
+/// Whether the device must prove anew who its guest is, instead of being let in by itself.
+const fn for_good(reason: EndReason) -> bool {
+    use EndReason::{Logout, Moved, Quota, Revoked};
+    matches!(reason, Quota | Logout | Revoked | Moved)
 }
 
 #[cfg(test)]

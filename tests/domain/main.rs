@@ -5,6 +5,7 @@
 
 mod extend;
 mod house;
+mod passes;
 mod properties;
 mod reload;
 mod restart;

@@ -483,3 +483,43 @@ fn strange_addresses_and_zones_open_nothing() {
         assert!(matches!(report, Report::Refused(_)));
     }
 }
+
+#[test]
+fn a_device_that_moves_is_counted_and_cut_off_where_the_owner_wants_that() {
+    for cut in [false, true] {
+        let mut rules = policy();
+        rules.zones[0].cut_on_move = cut;
+        rules.remember_for = seconds(86_400);
+        rules.trusted_macs.insert(mac(3));
+        let mut house = House::new(rules);
+        let effects = house.seen(mac(3));
+        house.agree(&effects);
+        house.log_in(mac(1), 1);
+        house.seen(mac(2));
+        let moved = [1, 2, 3, 4].map(|device| (ZONE, mac(device)));
+        let effects = house.tell(Event::Moved(moved.into()));
+        assert_eq!(ended(&effects), cut.then_some(EndReason::Moved));
+        let Report::Status(status) = house.command(Command::Status) else { panic!() };
+        assert_eq!((status.moves, status.online), (2, if cut { 1 } else { 2 }));
+        if cut {
+            assert_eq!(
+                house.page(mac(1), Ask::Show),
+                View::Ended { reason: EndReason::Moved, extend: false }
+            );
+            // What is remembered of the device is not its word any more.
+            assert_eq!(house.page(mac(1), Ask::ChangeNumber), View::Phone { refusal: None });
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_is_on_record_before_it_is_sent() {
+    let mut house = House::new(policy());
+    let effects = house.ask_for_code(mac(1), 1);
+    let counted = |effect: &Effect| matches!(effect, Effect::Store(Record::MessageCounted { mac: m, .. }) if *m == mac(1));
+    let place = effects.iter().position(counted).unwrap();
+    assert!(effects[place..].iter().any(|effect| matches!(effect, Effect::Sms(_))));
+    // Refused ones are not.
+    let effects = house.ask_for_code(mac(1), 1);
+    assert!(!effects.iter().any(counted));
+}

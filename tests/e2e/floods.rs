@@ -1,11 +1,14 @@
 //! One device floods; the tables stay bounded, guests online keep their speed, others still log in.
 
+use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
 
-use crate::lab::{Dhcp, Internet, Lab, ROUTER_MAC, Settings, WEB_V4, Wire};
+use crate::lab::{
+    Dhcp, Guest, Internet, Lab, ROUTER_MAC, ROUTER_V4, Settings, WEB_V4, WEB_V6, Wire,
+};
 
 /// Connections that the rest of the lab may hold while a test runs.
 const OTHERS: usize = 200;
@@ -83,10 +86,12 @@ fn udp(mac: [u8; 6], from: [u8; 4], ports: (u16, u16)) -> Vec<u8> {
 #[test]
 fn thirty_thousand_flows_of_a_stranger() {
     the_store_bears(PER_STRANGER + OTHERS, |wire| {
-        evenly(10_000, |number| {
+        evenly(15_000, |number| {
             wire.send(&udp(STRANGER, SILENT, (port(number), 53)));
             wire.send(&syn(STRANGER, SILENT, (port(number), 80)));
-            wire.send(&udp(STRANGER, SILENT, (port(number), Internet::SINK)));
+            if number % 3 == 0 {
+                wire.send(&udp(STRANGER, SILENT, (port(number), Internet::SINK)));
+            }
         });
     });
 }
@@ -114,4 +119,80 @@ fn twenty_thousand_random_macs() {
             wire.send(&syn(mac, SILENT, (port(number), 80)));
         });
     });
+}
+
+/// A DHCP message (RFC 2131), in the name of a device which need not be the one that sends it.
+fn dhcp(sender: [u8; 6], name: [u8; 6], options: &[&[u8]]) -> Vec<u8> {
+    let mut message = vec![0; 236];
+    message[..4].copy_from_slice(&[1, 1, 6, 0]);
+    message[4..8].copy_from_slice(&name[2..]);
+    message[28..34].copy_from_slice(&name);
+    message.extend([99, 130, 83, 99]);
+    options.iter().for_each(|option| message.extend(*option));
+    message.push(255);
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(sender, [0xff; 6])
+        .ipv4([0; 4], [0xff; 4], 64)
+        .udp(68, 67)
+        .write(&mut frame, &message)
+        .unwrap();
+    frame
+}
+
+/// Ten thousand devices that ask, and each claim an address without waiting for an offer.
+fn starve(wire: &Wire, sender: impl Fn([u8; 6]) -> [u8; 6]) {
+    const TYPE: u8 = 53;
+    let server = [&[54, 4][..], &ROUTER_V4.parse::<Ipv4Addr>().unwrap().octets()].concat();
+    evenly(10_000, |number| {
+        let [_, mixed, high, low] = number.to_be_bytes();
+        let name = [0x06, 1, 2, mixed, high, low];
+        let claim = [50, 4, 10, 77, 100 + high, low];
+        wire.send(&dhcp(sender(name), name, &[&[TYPE, 1, 1]]));
+        wire.send(&dhcp(sender(name), name, &[&[TYPE, 1, 3], &claim, &server]));
+    });
+}
+
+/// Starves the pool; meanwhile the guest online keeps 90 % of a steady download, and one who
+/// comes now, as `join` does, logs in. How many addresses are gone.
+fn the_store_bears_starvation(
+    sender: impl Fn([u8; 6]) -> [u8; 6] + Send,
+    join: impl Fn(&mut Guest),
+) -> usize {
+    let mut lab = Lab::new(3);
+    let gateway = lab.maitred(&Settings::new());
+    let mut late = lab.guests.pop().unwrap();
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [online, stranger] = &lab.guests[..] else { unreachable!() };
+    online.log_in(&gateway);
+    let _meter = lab.meter();
+    let steady = "-R -t 6 -b 40M";
+    let before = online.measure(WEB_V4, steady).rate;
+    let wire = Wire::open(&stranger.netns);
+    let during = thread::scope(|scope| {
+        scope.spawn(|| starve(&wire, sender));
+        let measured = scope.spawn(|| online.measure(WEB_V4, steady).rate);
+        thread::sleep(Duration::from_millis(1500));
+        join(&mut late);
+        late.log_in(&gateway);
+        measured.join().unwrap()
+    });
+    assert!(during >= 0.9 * before, "{during} of {before} bytes a second");
+    assert!(online.online() && !stranger.online());
+    assert_eq!(late.ping(WEB_V6, 1), 1);
+    let known = gateway.json(&["status"])["devices"].as_u64().unwrap();
+    assert!(known <= 20_003, "{known} devices in memory");
+    std::fs::read_to_string(lab.folder().join("leases")).unwrap().lines().count()
+}
+
+#[test]
+fn dhcp_starvation_by_one_station() {
+    let leases = the_store_bears_starvation(|_| STRANGER, |late| late.join(Dhcp::Udhcpc));
+    assert!(leases < 40, "{leases} leases");
+}
+
+/// By as many stations, which only a wire can carry. The pool is gone then; there is IPv6 still.
+#[test]
+fn dhcp_starvation_by_ten_thousand_stations() {
+    let leases = the_store_bears_starvation(|name| name, Guest::join_v6);
+    assert!(leases > 900, "{leases} leases");
 }

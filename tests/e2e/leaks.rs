@@ -1,7 +1,7 @@
 //! What a stranger's device can send past the gateway, with real tools and with frames made by
 //! hand: nothing. Seen where it would arrive, on the internet's side of the uplink.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::lab::{
     WEB_V4, WEB_V6, Wire,
 };
 
-const ZONE: &str = "name = \"guest\"\ninterface = \"br-guest\"";
+pub(crate) const ZONE: &str = "name = \"guest\"\ninterface = \"br-guest\"";
 
 /// Every tool, both families. Each is told to be quick; none needs to succeed.
-fn probe(guest: &Guest) {
+pub(crate) fn probe(guest: &Guest) {
     probe_with(
         guest,
         &[
@@ -330,6 +330,7 @@ fn the_router_shows_a_stranger_its_portal_and_dns() {
     let _gateway = lab.maitred(&Settings::new());
     // A service on all addresses, which fw4 lets in: ours refuses it still.
     lab.router.exec(&["nft", "insert rule inet fw4 input accept"]).ok();
+    let silent = lab.router.within(|| UdpSocket::bind("[::]:9997").unwrap());
     let listeners: Vec<TcpListener> = lab.router.within(|| {
         ["0.0.0.0:9999", "[::]:9998"].map(|place| TcpListener::bind(place).unwrap()).into()
     });
@@ -355,6 +356,15 @@ fn the_router_shows_a_stranger_its_portal_and_dns() {
         listener.set_nonblocking(true).unwrap();
         assert!(listener.accept().is_err());
     }
+    for address in addresses {
+        let more: &[&str] = if address.contains(':') { &["-6"] } else { &[] };
+        let ports = "67,69,123,161,547,1900,5353,9997";
+        let scan = ["nmap", "-n", "-Pn", "-sU", "--max-retries", "0", "--host-timeout", "5s"];
+        guest.netns.exec_for(&[&scan[..], &["-p", ports, address], more].concat(), 30);
+        let _ = guest.udp(address, 9997).send(b"hello");
+    }
+    silent.set_nonblocking(true).unwrap();
+    assert!(silent.recv(&mut [0; 16]).is_err(), "a service of the router's heard a stranger");
 }
 
 /// Pings without a pause, both families, while something happens to the daemon.

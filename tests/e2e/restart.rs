@@ -1,6 +1,6 @@
 //! The daemon goes and comes; guests do not notice.
 
-use crate::lab::{Dhcp, Gateway, Internet, Lab, Settings, WEB_V4, WEB_V6, echoes, until};
+use crate::lab::{Dhcp, Gateway, Guest, Internet, Lab, Settings, WEB_V4, WEB_V6, echoes, until};
 
 fn no_packet_is_lost(end: impl Fn(&Gateway)) {
     let mut lab = Lab::new(2);
@@ -132,4 +132,85 @@ fn a_code_asked_before_a_restart_can_be_asked_again() {
     gateway.run();
     guest.log_in(&gateway);
     assert!(guest.online());
+}
+
+/// What a power cut leaves behind: the record, and nothing in the kernel. A router without a clock
+/// battery then wakes in the past, and believes its clock only once NTP has set it.
+#[test]
+fn after_a_power_cut_sessions_go_on_with_the_time_that_was_left() {
+    let mut lab = Lab::new(2);
+    let settings = Settings::new().with("[store]", "clock = \"ntp\"");
+    let gateway = lab.maitred(&settings);
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [guest, stranger] = &lab.guests[..] else { unreachable!() };
+    gateway.command(&["grant", &guest.mac, "--for", "90s", "--quota", "1GB"]).ok();
+    assert!(guest.online());
+    let granted = row(&gateway, guest)["seconds_left"].as_u64().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    gateway.kill9();
+    lab.router.exec(&["nft", "delete", "table", "inet", "maitred"]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    gateway.reboot();
+    let back = std::time::Duration::from_secs(2);
+    until(back, "the guest to be online again", || guest.online().then_some(()));
+    assert!(!stranger.online() && stranger.ping(WEB_V6, 1) == 0);
+    let trusted = gateway.json(&["status"])["clock_trusted"].as_bool().unwrap();
+    let left = row(&gateway, guest)["seconds_left"].as_u64().unwrap();
+    // Nobody can tell how long it was dark: nothing is taken from the guest for that, and nothing
+    // given. With a clock of which both boots were sure, the time goes on.
+    let wanted = if trusted { 78..=86 } else { 80..=granted };
+    assert!(wanted.contains(&left), "{left} of {granted} s, clock trusted: {trusted}");
+    let boots: u32 =
+        gateway.database(|db| db.query_row("SELECT count(*) FROM boot", [], |row| row.get(0)));
+    assert_eq!(boots, 2);
+    let limits: String =
+        gateway.database(|db| db.query_row("SELECT limits FROM session", [], |row| row.get(0)));
+    assert!(limits.contains("1000000000"), "{limits}");
+    stranger.log_in(&gateway);
+    assert!(stranger.online());
+}
+
+fn row(gateway: &Gateway, guest: &Guest) -> serde_json::Value {
+    let rows = gateway.json(&["clients"]);
+    let mine = |row: &&serde_json::Value| row["mac"] == guest.mac.as_str();
+    rows.as_array().unwrap().iter().find(mine).expect("a known device").clone()
+}
+
+#[test]
+fn a_restart_gives_nobody_a_new_allowance_of_messages() {
+    let mut lab = Lab::new(2);
+    let code = "resend_after = \"10ms\"\nper_number_hour = 3\nper_device_day = 3";
+    let gateway = lab.maitred(&Settings::new().with("[code]", code));
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [guest, other] = &lab.guests[..] else { unreachable!() };
+    let asks = |guest: &Guest, phone: &str| {
+        gateway.secret(phone);
+        let portal = guest.follow(guest.get("http://example.com/"));
+        let portal =
+            if portal.has_form("/code") { guest.submit(&portal, "/change", &[]) } else { portal };
+        guest.submit(&portal, "/phone", &[("phone", phone), ("terms", "yes")])
+    };
+    for end in [Gateway::kill9, Gateway::term, Gateway::kill9] {
+        let page = asks(guest, &guest.phone);
+        assert!(page.has_form("/code"), "{page:#?}");
+        gateway.code_for(&guest.phone);
+        // Longer than a group of records waits.
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        end(&gateway);
+        gateway.run();
+    }
+    // The number and the device have had theirs; so it stays after a reboot.
+    for reboot in [false, true] {
+        if reboot {
+            gateway.kill9();
+            gateway.reboot();
+        }
+        for (guest, phone) in [(other, &guest.phone), (guest, &other.phone)] {
+            let page = asks(guest, phone);
+            assert!(!page.has_form("/code"), "{page:#?}");
+        }
+        assert!(gateway.next_message(&guest.phone).is_none());
+    }
+    other.log_in(&gateway);
+    assert!(other.online());
 }

@@ -1,8 +1,11 @@
 //! Grant and revoke by hand, and how fast a revoke is.
 
-use std::net::UdpSocket;
-use std::thread;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use maitred::clock;
 
 use crate::lab::{Dhcp, Internet, Lab, Settings, WEB_V4, WEB_V6};
 
@@ -37,6 +40,24 @@ fn a_grant_ends_by_itself() {
     assert!(!guest.online());
 }
 
+/// Sends on a connection without a pause until it fails; when the last byte came back.
+fn chatter(mut stream: TcpStream) -> JoinHandle<u64> {
+    let mut reader = stream.try_clone().unwrap();
+    thread::spawn(move || {
+        while stream.write_all(&[7; 500]).is_ok() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    thread::spawn(move || {
+        reader.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        let mut last = 0;
+        while let Ok(1..) = reader.read(&mut [0; 4096]) {
+            last = clock::boot().0;
+        }
+        last
+    })
+}
+
 #[test]
 fn a_revoke_stops_both_ways_within_100_ms() {
     let mut lab = Lab::new(1);
@@ -48,12 +69,13 @@ fn a_revoke_stops_both_ways_within_100_ms() {
     // Downloads that need nothing from the guest to go on.
     let streams: Vec<UdpSocket> =
         [WEB_V4, WEB_V6].iter().map(|address| guest.udp(address, Internet::STREAM)).collect();
-    let mut kept = guest.connect(WEB_V4, Internet::ECHO).0.unwrap();
-    assert!(crate::lab::echoes(&mut kept).unwrap());
     for stream in &streams {
         stream.send(b"go").unwrap();
         stream.recv(&mut [0; 16]).unwrap();
     }
+    // TCP both ways, each family.
+    let chats =
+        [WEB_V4, WEB_V6].map(|address| chatter(guest.connect(address, Internet::ECHO).0.unwrap()));
     // Uploads, one a millisecond each.
     let uploads = [guest.udp(WEB_V4, Internet::SINK), guest.udp(WEB_V6, Internet::SINK)];
     let sender = thread::spawn(move || {
@@ -64,9 +86,10 @@ fn a_revoke_stops_both_ways_within_100_ms() {
             thread::sleep(Duration::from_millis(1));
         }
     });
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(300));
 
     gateway.command(&["revoke", &guest.mac]).ok();
+    let revoked = clock::boot().0;
     thread::sleep(Duration::from_millis(100));
     let up = lab.internet.received();
     for stream in &streams {
@@ -77,7 +100,12 @@ fn a_revoke_stops_both_ways_within_100_ms() {
     for stream in &streams {
         assert_eq!(drain(stream), 0, "downloads go on");
     }
-    assert!(crate::lab::echoes(&mut kept).is_err(), "an old connection goes on");
+    for (chat, address) in chats.into_iter().zip([WEB_V4, WEB_V6]) {
+        let last = chat.join().unwrap();
+        // It went on until the revoke, and no longer.
+        assert!(last + 500 > revoked && last <= revoked + 100, "{address}: {last}, {revoked}");
+        assert!(guest.connect(address, Internet::ECHO).0.is_err(), "a new connection to {address}");
+    }
     drop(sender);
 }
 

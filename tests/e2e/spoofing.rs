@@ -4,7 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
-use crate::lab::{Dhcp, Guest, Lab, ROUTER_MAC, ROUTER_V4, Settings, WEB_V4, WEB_V6, Wire, until};
+use etherparse::PacketBuilder;
+
+use crate::lab::{
+    Dhcp, Guest, Lab, ROUTER_MAC, ROUTER_V4, ROUTER_V6, Settings, WEB_V4, WEB_V6, Wire, until,
+};
 
 fn mac(guest: &Guest) -> [u8; 6] {
     guest.mac.parse::<maitred::domain::names::Mac>().unwrap().0
@@ -76,6 +80,83 @@ fn forged_arp_during_a_login_grants_nobody_else() {
             }));
         }
         victim.online().then_some(())
+    });
+    assert!(!forger.online());
+}
+
+/// An advertisement to the router, unasked, that an address is at `at` (RFC 4861, section 4.4).
+fn forged_advertisement(at: [u8; 6], address: &str) -> Vec<u8> {
+    const OVERRIDE: u8 = 0x20;
+    let octets = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let target_link = [&[2, 1][..], &at].concat();
+    let body = [&octets(address)[..], &target_link].concat();
+    let header = etherparse::Icmpv6Type::Unknown {
+        type_u8: 136,
+        code_u8: 0,
+        bytes5to8: [OVERRIDE, 0, 0, 0],
+    };
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(at, ROUTER_MAC)
+        .ipv6(octets(address), octets(ROUTER_V6), 255)
+        .icmpv6(header)
+        .write(&mut frame, &body)
+        .unwrap();
+    frame
+}
+
+#[test]
+fn forged_advertisements_during_a_login_grant_nobody_else() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [victim, forger] = &lab.guests[..] else { unreachable!() };
+    // The whole login over IPv6.
+    let page = victim.ask_code(&gateway, &format!("http://[{WEB_V6}]/"));
+    assert!(page.url.contains('['), "{page:#?}");
+    let code = gateway.code_for(&victim.phone);
+    let address = victim.v6();
+    let (wire, frame) = (Wire::open(&forger.netns), forged_advertisement(mac(forger), &address));
+    let poison = |times: u32| {
+        for _ in 0..times {
+            wire.send(&frame);
+            thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let neighbour = || lab.router.exec(&["ip", "neigh", "show", &address]).stdout;
+    until(Duration::from_secs(5), "the router to believe it", || {
+        poison(1);
+        neighbour().contains(&forger.mac).then_some(())
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| poison(500));
+        // The answer may go to the forger; the request is the victim's all the same.
+        let _ =
+            catch_unwind(AssertUnwindSafe(|| victim.submit(&page, "/code", &[("code", &code)])));
+        assert!(!forger.online() && forger.ping(WEB_V6, 1) == 0);
+        // In the victim's name, with a MAC of his own.
+        forger.netns.ip(&format!("addr add {address}/128 dev eth0 nodad"));
+        let args = ["curl", "-s", "-g", "--max-time", "2", "--interface", &address];
+        let web = format!("http://[{WEB_V6}]/");
+        let page = forger.netns.exec(&[&args[..], &[&web]].concat()).stdout;
+        assert!(!page.contains("This is the internet"), "{page}");
+        forger.netns.ip(&format!("addr del {address}/128 dev eth0"));
+    });
+    let clients = gateway.json(&["clients"]);
+    let row = |guest: &Guest| {
+        let rows = clients.as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["mac"] == guest.mac.as_str()).unwrap()
+    };
+    assert_ne!(row(forger)["state"], "online", "{clients}");
+    assert!(!forger.online() && forger.ping(WEB_V6, 1) == 0);
+    // Told the truth again, the router serves the victim: at once if the code got through.
+    lab.router.ip("neigh flush dev br-guest");
+    until(Duration::from_secs(10), "the victim to be online", || {
+        if row(victim)["state"] != "online" {
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                victim.submit(&page, "/code", &[("code", &code)])
+            }));
+        }
+        (victim.ping(WEB_V6, 1) == 1).then_some(())
     });
     assert!(!forger.online());
 }

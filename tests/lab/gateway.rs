@@ -33,7 +33,8 @@ impl Settings {
             .with("[visit]", "leave_after = \"2s\"\nmerge_gap = \"3s\"")
     }
 
-    /// The same with `body` as the section under `header`, which is written with its brackets.
+    /// The same with `body` as the section under `header`, which is written with its brackets; under
+    /// `[store]` it takes the place of `clock = "always"`.
     #[must_use]
     pub fn with(mut self, header: &str, body: &str) -> Self {
         self.0.insert(header.to_owned(), body.to_owned());
@@ -43,14 +44,15 @@ impl Settings {
     fn write(&self, folder: &Path) -> PathBuf {
         let mut text = format!(
             "[store]\nid = \"lab-1\"\nname = \"Lab\"\ntime_zone = \"CST-8\"\n\
-             state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\nclock = \"always\"\n\
-             commit_every = \"200ms\"\n\n\
+             state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\
+             commit_every = \"200ms\"\n{2}\n\n\
              [sms]\nprovider = \"spool\"\ndir = \"{0}/spool\"\n\n\
              [staff]\nlisten = \"{STAFF_V4}:8080\"\npassword_hash = \"{1}\"\n",
             folder.display(),
             password_hash(folder),
+            self.0.get("[store]").map_or("clock = \"always\"", String::as_str),
         );
-        for (header, body) in &self.0 {
+        for (header, body) in self.0.iter().filter(|(header, _)| *header != "[store]") {
             write!(text, "\n{header}\n{body}\n").unwrap();
         }
         let file = folder.join("maitred.toml");
@@ -90,12 +92,28 @@ impl Gateway {
     /// Starts it (again) and waits until it answers.
     #[track_caller]
     pub fn run(&self) {
+        self.run_as(&[]);
+    }
+
+    /// Starts it as after a reboot: with another boot id. Its clock and the kernel are the same.
+    #[track_caller]
+    pub fn reboot(&self) {
+        let id = self.folder.join("boot_id");
+        fs::write(&id, "0b007000-0000-4000-8000-000000000002\n").unwrap();
+        // `ip netns exec` has given it a mount namespace of its own.
+        let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        self.run_as(&["sh", "-c", script, id.to_str().unwrap()]);
+    }
+
+    #[track_caller]
+    fn run_as(&self, wrap: &[&str]) {
         self.starts.set(self.starts.get() + 1);
         let log = self.folder.join(format!("maitred-{}.log", self.starts.get()));
         let config = self.config.to_str().unwrap();
-        let wrap = ["ip", "netns", "exec", &self.router, "setpriv", "--pdeathsig", "KILL", "--"];
+        let netns = ["ip", "netns", "exec", &self.router, "setpriv", "--pdeathsig", "KILL", "--"];
         let env = ["env", "RUST_LOG=debug", MAITRED, "run", "--config", config];
-        *self.process.borrow_mut() = Some(Background::new(&[&wrap[..], &env].concat(), &log));
+        *self.process.borrow_mut() =
+            Some(Background::new(&[&netns[..], wrap, &env].concat(), &log));
         until(Duration::from_secs(10), "maitred to answer", || {
             if let Some(status) = self.process.borrow_mut().as_mut().unwrap().ended() {
                 panic!("maitred ended with {status:?}\n{}", self.log());

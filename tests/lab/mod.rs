@@ -221,6 +221,8 @@ fn require() {
         ("traceroute", "traceroute"),
         ("iperf3", "iperf3"),
         ("conntrack", "conntrack"),
+        ("dig", "bind9-dnsutils"),
+        ("iodine", "iodine"),
     ];
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     for (tool, package) in tools {
@@ -270,7 +272,10 @@ fn wire_router(router: &Netns, folder: &Path) {
     ]);
     let bridged = "/proc/sys/net/bridge/bridge-nf-call-iptables";
     if router.exec(&["test", "-e", bridged]).success {
-        router.sysctl(&["net.bridge.bridge-nf-call-iptables=0"]);
+        router.sysctl(&[
+            "net.bridge.bridge-nf-call-iptables=0",
+            "net.bridge.bridge-nf-call-ip6tables=0",
+        ]);
     }
     let rules = folder.join("fw4.nft");
     std::fs::write(&rules, FW4).unwrap();
@@ -327,8 +332,8 @@ table inet fw4 {
         reject
     }
     chain input_guest {
-        udp dport { 53, 67, 547 } accept
-        tcp dport { 53, 2050, 2051, 2053 } accept
+        udp dport { 53, 67, 547, 2054 } accept
+        tcp dport { 53, 2050, 2051, 2053, 2054 } accept
         reject with tcp reset
     }
     chain forward {

@@ -5,9 +5,9 @@
 //! that are closed and still kept for a while, and keeps the kernel's lists of what it counts short:
 //! those grow by what is refused, too, and are tidied a few entries at a time.
 
-use super::parts::{bit, cmp, ct, device, ethernet, goto, guest, jump, lookup, mask, rule, set};
-use super::ruleset::{GRANTED, Plan};
-use crate::wire::nft::expr::{CmpOp, CtKey, DynsetOp, Expr, LimitKind, MetaKey, Reg, Verdict};
+use super::parts::{destination_port, device, goto, jump, l4, lookup, rule, set};
+use super::ruleset::{GRANTED, Plan, UDP};
+use crate::wire::nft::expr::{DynsetOp, Expr, LimitKind, Reg, Verdict};
 use crate::wire::nft::keys::{DEVICE_LEN, datatype};
 use crate::wire::nft::object::{Rule, SET_EVAL, SET_TIMEOUT, Set};
 
@@ -20,17 +20,19 @@ pub const GUEST_FLOWS: &str = "guest_flows";
 /// Set of `ifname . ether_addr` with each other device's connections.
 pub const STRANGER_FLOWS: &str = "stranger_flows";
 
+/// Set of `ifname . ether_addr` with each device's pace of DHCP messages.
+pub const DHCP_PACE: &str = "dhcp_pace";
+
 /// Devices that begin connections at about the same time: with forged MACs, anybody can be many.
 const DEVICES: u32 = 32_768;
 /// A device may begin all its connections at once, and then so many a second less.
 const PACE_SHARE: u32 = 4;
 const PACE_MEMORY_MS: u64 = 10_000;
+/// DHCP messages of a device at once, and a minute: each may claim an address in another's name.
+const DHCP: (u32, u64) = (20, 6);
+const DHCP_MEMORY_MS: u64 = 600_000;
 /// New connections a second of all the devices for which the sets have no room.
 const CROWD: u32 = 500;
-/// `ct status confirmed`: the connection has had a packet before.
-const CONFIRMED: u32 = 8;
-/// `ct state new`
-const NEW: u32 = 8;
 
 pub(super) fn sets() -> Vec<Set> {
     let of_devices = |name, flags| Set {
@@ -43,26 +45,17 @@ pub(super) fn sets() -> Vec<Set> {
         of_devices(STRANGER_PACE, SET_EVAL | SET_TIMEOUT),
         of_devices(GUEST_FLOWS, SET_EVAL),
         of_devices(STRANGER_FLOWS, SET_EVAL),
+        of_devices(DHCP_PACE, SET_EVAL | SET_TIMEOUT),
     ]
 }
 
 impl Plan {
     pub(super) fn cap_flows(&self) -> Vec<Rule> {
         let drop = || Expr::Verdict(Verdict::Drop);
-        let unconfirmed = vec![mask(CONFIRMED), cmp(CmpOp::Eq, 0u32.to_ne_bytes())];
         let over = |count| Expr::ConnLimit { count, over: true };
         let (online, before) = self.flows;
         vec![
-            rule(
-                "guest_mark",
-                [
-                    ct(CtKey::Status, unconfirmed),
-                    ct(CtKey::State, bit(NEW)),
-                    guest(MetaKey::IifName),
-                    ethernet(),
-                ],
-                [jump("new_flow")],
-            ),
+            rule("first_packet", [], [jump("new_flow")]),
             rule("new_flow", [device()], [lookup(GRANTED), goto("guest_flow")]),
             rule(
                 "new_flow",
@@ -81,6 +74,18 @@ impl Plan {
             rule("crowd", [], [limit(CROWD, CROWD), drop()]),
         ]
     }
+}
+
+/// Ends a DHCP message of a device that has sent too many. A station of an access point has one
+/// MAC, whatever it writes into its messages; a device that is many costs the pool its addresses.
+pub(super) fn cap_dhcp(chain: &str, port: u16) -> Rule {
+    let (burst, rate) = DHCP;
+    let over = Expr::Limit { kind: LimitKind::Packets, rate, per_secs: 60, burst, over: true };
+    rule(
+        chain,
+        [l4(UDP), destination_port(port), device()],
+        [count_in(DHCP_PACE, Some(DHCP_MEMORY_MS), over), Expr::Verdict(Verdict::Drop)],
+    )
 }
 
 /// Matches if the device, put in the set if it is not there, is over its limit.

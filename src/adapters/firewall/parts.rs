@@ -7,8 +7,10 @@ use crate::wire::nft::object::{Rule, Set};
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const ARPHRD_ETHER: u16 = 1;
+/// `ct direction original`
+pub(super) const CT_ORIGINAL: u8 = 0;
 /// `ct direction reply`
-pub(super) const CT_REPLY: u8 = 1;
+const CT_REPLY: u8 = 1;
 
 /// The side of a packet that an address is looked at on.
 #[derive(Clone, Copy)]
@@ -76,6 +78,11 @@ pub(super) fn device() -> Vec<Expr> {
     ]
 }
 
+/// `ether saddr` in registers 0 and 1.
+pub(super) fn sender() -> Vec<Expr> {
+    vec![Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R0 }]
+}
+
 pub(super) fn l4(protocol: u8) -> Vec<Expr> {
     vec![Expr::Meta { key: MetaKey::L4Proto, dreg: Reg::R0 }, cmp(CmpOp::Eq, [protocol])]
 }
@@ -105,8 +112,12 @@ pub(super) fn bit(bits: u32) -> Vec<Expr> {
 }
 
 pub(super) fn mask(mask: u32) -> Expr {
+    mask_in(Reg::R0, mask)
+}
+
+pub(super) fn mask_in(reg: Reg, mask: u32) -> Expr {
     let (mask, xor) = (mask.to_ne_bytes().to_vec(), vec![0; 4]);
-    Expr::Bitwise { sreg: Reg::R0, dreg: Reg::R0, mask, xor }
+    Expr::Bitwise { sreg: reg, dreg: reg, mask, xor }
 }
 
 pub(super) fn cmp<const N: usize>(op: CmpOp, data: [u8; N]) -> Expr {

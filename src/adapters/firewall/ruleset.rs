@@ -2,26 +2,28 @@
 //!
 //! | chain | hook, priority | what it decides |
 //! |---|---|---|
-//! | `guest_mark` | prerouting −160 | a granted device's connection gets its session's mark, before anybody else marks it |
-//! | | | and the caps on new connections: see [`super::flows`] |
-//! | `guest_nat` | nat prerouting −105 | HTTP and DNS of a device that is not granted come to us |
+//! | `guest_nat` | nat prerouting −105 | first packets alone: forged ones and too many are dropped (see [`super::flows`]), HTTP and DNS of a device that is not granted come to us |
 //! | `guest_input` | input −10 | guests reach DHCP, DNS, the portal and what `users_to_router` adds |
-//! | `guest_forward` | forward −10 | uploads by MAC, downloads by mark, all else refused |
+//! | `guest_forward` | forward −10 | uploads by MAC and mark, downloads by mark, all else refused |
+//!
+//! A packet of a guest who is online costs one look-up, in [`UP`] or [`DOWN`]; a set is what costs
+//! most here. All that can be decided once for a connection is decided by its first packet.
 //!
 //! A final `accept` here still passes through fw4's chains; `drop` and `reject` are final. Names
 //! keep clear of nft's own words, which `nft list set` could not read.
 
 use super::flows;
 use super::parts::{
-    Side, answer, bit, cmp, ct, destination_port, device, eq, ethernet, goto, guest, jump, l4,
-    lookup, lookup_to, mask, rule, set,
+    Side, answer, bit, cmp, ct, destination_port, device, ethernet, goto, guest, jump, l4, lookup,
+    rule, sender, set,
 };
+use super::pass::{self, BLOCKED};
 use crate::config::{Network, RouterPort};
 use crate::domain::names::{Mac, ZoneId};
 use crate::wire::nft::expr::{
     Base, CmpOp, CtKey, Expr, Icmpx, LimitKind, MetaKey, Reg, Reject, Verdict,
 };
-use crate::wire::nft::keys::{DEVICE_LEN, datatype};
+use crate::wire::nft::keys::{DEVICE_LEN, STATION_LEN, datatype};
 use crate::wire::nft::object::{Chain, Hook, Rule, SET_MAP, SET_TIMEOUT, Set, Table};
 use crate::wire::nft::ruleset::Ruleset;
 
@@ -31,40 +33,39 @@ pub const TABLE: &str = "maitred";
 pub const GRANTED: &str = "granted";
 /// Map of `ifname . ether_addr` to the session's mark.
 pub const MARKS: &str = "marks";
-/// Set of marks with the rate limit and counter of each session that has no quota on what comes
-/// from the guest. It is asked first, so that most packets cost no look-up of quotas.
+/// Set of `ether_addr . mark` with the rate limit of what comes from each session, and its counter
+/// or, in the counter's place, its quota.
 pub const UP: &str = "up";
-/// The same for what goes to the guest.
+/// Set of marks with the same for what goes to each session.
 pub const DOWN: &str = "down";
-/// As [`UP`], for sessions with such a quota.
+/// As [`UP`], for sessions that have a quota on both directions together.
 pub const UP_WITHIN: &str = "up_within";
-/// As [`DOWN`], for sessions with such a quota.
+/// As [`DOWN`], for sessions that have a quota on both directions together.
 pub const DOWN_WITHIN: &str = "down_within";
-/// Set of marks with the quota of both directions.
+/// Set of marks with the quota on both directions together.
 pub const QUOTA: &str = "volume";
-/// Set of marks with the quota from the guest.
-pub const QUOTA_UP: &str = "volume_up";
-/// Set of marks with the quota to the guest.
-pub const QUOTA_DOWN: &str = "volume_down";
-/// All sets of marks.
-pub const BY_MARK: [&str; 7] = [UP, DOWN, UP_WITHIN, DOWN_WITHIN, QUOTA, QUOTA_UP, QUOTA_DOWN];
+/// The sets of `ether_addr . mark`.
+pub const BY_STATION: [&str; 2] = [UP, UP_WITHIN];
+/// The sets of marks.
+pub const BY_MARK: [&str; 3] = [DOWN, DOWN_WITHIN, QUOTA];
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
-/// A set whose size is known is the kernel's faster kind; it is looked up for every packet.
+/// A set whose size is known is the kernel's faster kind.
 const MOST_ZONES: u32 = 32;
 
 const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const IGMP: u8 = 2;
 const ICMPV6: u8 = 58;
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
+/// `meta pkttype`: to this host alone.
+const PACKET_HOST: u8 = 0;
 /// Bits of `ct state`.
-const CT_ESTABLISHED: u32 = 2;
+const CT_INVALID: u32 = 1;
 const CT_RELATED: u32 = 4;
-const CT_UNTRACKED: u32 = 64;
 /// Echo request; MLD query, report, done; RS, NS, NA, MLDv2 report (RFC 4443, 2710, 4861, 3810).
 pub(super) const ICMPV6_TYPES: [u8; 8] = [128, 130, 131, 132, 133, 135, 136, 143];
 pub(super) const ICMP6_TYPES_SET: &str = "nd_and_mld";
@@ -86,6 +87,10 @@ pub struct Plan {
     pub portal_ports: Vec<u16>,
     /// TCP port that intercepted requests are redirected to.
     pub intercept_port: u16,
+    /// Addresses that a pass opens; `None` without passes.
+    pub app: Option<Vec<Network>>,
+    /// Port of the DNS forwarder, UDP and TCP.
+    pub dns_port: u16,
     /// Connections that a device may hold once it is online, and before.
     pub flows: (u32, u32),
     /// Whether others' flow tables, past which limits do not reach, are put up with.
@@ -146,7 +151,7 @@ impl Plan {
         Ruleset {
             table: Table { name: TABLE.into(), flags: self.flags, owner: None },
             sets: self.sets(),
-            chains: chains(),
+            chains: chains(if self.app.is_some() { &pass::CHAINS } else { &[] }),
             rules: self.rules(),
         }
     }
@@ -158,7 +163,7 @@ impl Plan {
         let roaming = self.zones.iter().filter(|zone| zone.roam).count();
         let places = u32::try_from(roaming.max(1)).unwrap_or(1);
         let in_each = |set: Set| Set { size: Some(self.most_sessions() * places), ..set };
-        let by_mark = |name| sized(set(name, mark, SET_TIMEOUT));
+        let station = (datatype::ETHER_MARK, STATION_LEN);
         let mut sets = vec![
             Set { size: Some(MOST_ZONES), ..set(ZONES, (datatype::IFNAME, 16), 0) },
             in_each(set(GRANTED, device, SET_TIMEOUT)),
@@ -167,51 +172,49 @@ impl Plan {
                 ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
             }),
         ];
-        sets.extend(BY_MARK.map(by_mark));
+        sets.extend(BY_STATION.map(|name| sized(set(name, station, SET_TIMEOUT))));
+        sets.extend(BY_MARK.map(|name| sized(set(name, mark, SET_TIMEOUT))));
         sets.extend(self.garden_sets());
+        sets.extend(self.pass_sets());
         sets.extend(flows::sets());
         sets.push(set(ICMP6_TYPES_SET, (datatype::ICMPV6_TYPE, 1), 0));
         sets
     }
 
     fn rules(&self) -> Vec<Rule> {
-        let mut rules = vec![
-            forged_source(),
-            rule(
-                "guest_mark",
-                [ct(CtKey::Mark, eq(0)), guest(MetaKey::IifName), ethernet(), device()],
-                [
-                    lookup_to(MARKS, Reg::R0, Reg::R8),
-                    Expr::CtSet { key: CtKey::Mark, sreg: Reg::R8 },
-                ],
-            ),
-        ];
+        let mut rules =
+            vec![rule("guest_nat", [guest(MetaKey::IifName), ethernet()], [jump("first_packet")])];
+        rules.extend(astray());
         rules.extend(self.cap_flows());
         rules.extend(self.redirect());
         rules.extend(self.router());
-        rules.extend(self.upload());
-        rules.extend(self.download());
+        rules.extend(self.forward());
+        rules.extend(self.app());
         rules.extend(deny());
         rules
     }
 
     /// New connections of devices that are not granted: HTTP to the intercept listener, DNS to
-    /// the router's own resolver, whatever address they were sent to. They carry a mark of their
+    /// the forwarder, whatever address they were sent to. They carry a mark of their
     /// device, by which a grant forgets them: conntrack's filter by address is wrong for IPv6
     /// (seen on 6.18: it removes all others).
     fn redirect(&self) -> Vec<Rule> {
         let chain = "newcomer";
         let mut rules = vec![
-            rule("guest_nat", [guest(MetaKey::IifName)], [jump(chain)]),
-            rule(chain, [ethernet(), device()], [lookup(GRANTED), Expr::Verdict(Verdict::Return)]),
+            rule("first_packet", [], [goto(chain)]),
+            rule(chain, [device()], [lookup(GRANTED), Expr::Verdict(Verdict::Return)]),
         ];
+        rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("redirected")]));
         rules.extend(self.garden(chain, Side::Destination, &Verdict::Return));
+        rules.extend(self.with_pass(chain, jump("app_direct")));
+        rules.push(rule(chain, [], [goto("redirected")]));
+        let chain = "redirected";
         rules.extend([
             rule(chain, [l4(TCP), destination_port(80)], [goto("to_intercept")]),
             rule(chain, [l4(UDP), destination_port(DNS_PORT)], [goto("to_dns")]),
             rule(chain, [l4(TCP), destination_port(DNS_PORT)], [goto("to_dns")]),
         ]);
-        for (chain, port) in [("to_intercept", self.intercept_port), ("to_dns", DNS_PORT)] {
+        for (chain, port) in [("to_intercept", self.intercept_port), ("to_dns", self.dns_port)] {
             rules.push(rule(
                 chain,
                 [self.redirected()],
@@ -228,7 +231,7 @@ impl Plan {
     }
 
     /// Loads what [`Self::redirected_mark`] computes: the last four bytes of the source MAC.
-    fn redirected(&self) -> Vec<Expr> {
+    pub(super) fn redirected(&self) -> Vec<Expr> {
         let kept = self.mark_mask ^ self.redirected_bit();
         vec![
             Expr::Payload { base: Base::Link, offset: 8, len: 4, dreg: Reg::R0 },
@@ -249,6 +252,7 @@ impl Plan {
         let mut rules = vec![
             rule("guest_input", [guest(MetaKey::IifName)], [goto(chain)]),
             rule(chain, [answer()], accept()),
+            not_tracked(chain),
             rule(chain, [ct(CtKey::State, bit(CT_RELATED))], accept()),
             rule(
                 chain,
@@ -258,8 +262,10 @@ impl Plan {
             rule(chain, [l4(ICMP), vec![icmp_type, cmp(CmpOp::Eq, [ICMP_ECHO_REQUEST])]], accept()),
             rule(chain, [l4(IGMP)], accept()),
         ];
-        let tcp = [&DNS_PORT].into_iter().chain(&self.portal_ports).chain([&self.intercept_port]);
-        let udp = DHCP_PORTS.into_iter().chain([DNS_PORT]).map(|port| (UDP, port));
+        let dns = [DNS_PORT, self.dns_port];
+        let tcp = dns.iter().chain(&self.portal_ports).chain([&self.intercept_port]);
+        let udp = DHCP_PORTS.into_iter().chain(dns).map(|port| (UDP, port));
+        rules.extend(DHCP_PORTS.map(|port| flows::cap_dhcp(chain, port)));
         for (l4proto, port) in udp.chain(tcp.map(|port| (TCP, *port))) {
             rules.push(rule(chain, [l4(l4proto), destination_port(port)], accept()));
         }
@@ -281,70 +287,39 @@ impl Plan {
         rules.push(rule(chain, [], [goto("deny")]));
         rules
     }
-
-    /// A guest who is online returns to `guest_forward`, so that what goes on to another zone is
-    /// checked there too.
-    fn upload(&self) -> Vec<Rule> {
-        let mut rules = vec![
-            rule("guest_forward", [guest(MetaKey::IifName)], [jump("upload")]),
-            rule("guest_forward", [guest(MetaKey::OifName)], [goto("download")]),
-            rule("upload", [ethernet(), device()], [lookup(GRANTED), goto("spend_up")]),
-        ];
-        rules.extend(self.garden("upload", Side::Destination, &Verdict::Return));
-        rules.push(rule("upload", [], [goto("deny")]));
-        let spend = |set, then| rule("spend_up", [self.session()], [lookup(set), then]);
-        rules.extend([
-            spend(UP, Expr::Verdict(Verdict::Return)),
-            spend(QUOTA, goto("deny")),
-            spend(QUOTA_UP, goto("deny")),
-            spend(UP_WITHIN, Expr::Verdict(Verdict::Return)),
-            rule("spend_up", [], [Expr::Verdict(Verdict::Drop)]),
-        ]);
-        rules
-    }
-
-    /// Downloads carry no source MAC: they are known by the mark that the upload left on the
-    /// connection, and come as answers alone: what another zone's guest begins is no answer. One
-    /// that a session does not hold, or holds no more, goes nowhere.
-    fn download(&self) -> Vec<Rule> {
-        let marked = [answer(), self.session(), vec![cmp(CmpOp::Neq, 0u32.to_ne_bytes())]].concat();
-        let mut rules = vec![rule("download", [marked], [goto("spend_down")])];
-        rules.extend(self.garden("download", Side::Source, &Verdict::Accept));
-        let drop = || [Expr::Verdict(Verdict::Drop)];
-        rules.push(rule("download", [], drop()));
-        let spend = |set, verdict| {
-            rule("spend_down", [self.session()], [lookup(set), Expr::Verdict(verdict)])
-        };
-        rules.extend([
-            spend(DOWN, Verdict::Accept),
-            spend(QUOTA, Verdict::Drop),
-            spend(QUOTA_DOWN, Verdict::Drop),
-            spend(DOWN_WITHIN, Verdict::Accept),
-            rule("spend_down", [], drop()),
-        ]);
-        rules
-    }
-
-    /// Loads the session's part of the connection mark.
-    fn session(&self) -> Vec<Expr> {
-        vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }, mask(self.mark_mask)]
-    }
 }
 
-/// A guest's packet whose source lives elsewhere ends here (RFC 2827). Our very answer to it, a
-/// refusal or an echo, would carry what the guest wrote to any host of the internet. An established
-/// connection got an answer at its address; neighbour discovery, which conntrack does not track,
-/// may come from `::`.
-fn forged_source() -> Rule {
-    let checked = ct(CtKey::State, [vec![mask(CT_ESTABLISHED | CT_UNTRACKED)], eq(0)].concat());
-    rule(
-        "guest_mark",
-        [checked, guest(MetaKey::IifName), vec![Expr::WayBack { dreg: Reg::R0 }]],
-        [cmp(CmpOp::Eq, [0]), Expr::Verdict(Verdict::Drop)],
-    )
+/// A guest's packet whose source lives elsewhere ends here (RFC 2827): our very answer to it, a
+/// refusal or an echo, would carry what the guest wrote to any host of the internet. So does one
+/// that would go on to a guest network: guests are no servers.
+fn astray() -> [Rule; 2] {
+    let drop = || Expr::Verdict(Verdict::Drop);
+    [
+        rule(
+            "first_packet",
+            [vec![Expr::WayBack { dreg: Reg::R0 }, cmp(CmpOp::Eq, [0])]],
+            [drop()],
+        ),
+        rule(
+            "first_packet",
+            [
+                vec![
+                    Expr::Meta { key: MetaKey::PktType, dreg: Reg::R0 },
+                    cmp(CmpOp::Eq, [PACKET_HOST]),
+                ],
+                vec![Expr::WayOut { dreg: Reg::R0 }],
+            ],
+            [lookup(ZONES), drop()],
+        ),
+    ]
 }
 
-fn deny() -> [Rule; 3] {
+/// What conntrack takes for no packet of any connection never met [`astray`]: it gets no answer.
+fn not_tracked(chain: &str) -> Rule {
+    rule(chain, [ct(CtKey::State, bit(CT_INVALID))], [Expr::Verdict(Verdict::Drop)])
+}
+
+fn deny() -> [Rule; 4] {
     let limit = Expr::Limit {
         kind: LimitKind::Packets,
         rate: REFUSALS_A_SECOND,
@@ -353,37 +328,41 @@ fn deny() -> [Rule; 3] {
         over: true,
     };
     [
+        not_tracked("deny"),
         rule("deny", [], [limit, Expr::Verdict(Verdict::Drop)]),
         rule("deny", [l4(TCP)], [Expr::Reject(Reject::TcpReset)]),
         rule("deny", [], [Expr::Reject(Reject::Icmpx(Icmpx::AdminProhibited))]),
     ]
 }
 
-fn chains() -> Vec<Chain> {
+fn chains(more: &[&'static str]) -> Vec<Chain> {
     let base = |name: &str, kind: &str, hook, priority| Chain {
         name: name.into(),
         hook: Some(Hook { kind: kind.into(), hook, priority, drop_by_default: false }),
     };
     let mut chains = vec![
-        base("guest_mark", "filter", PREROUTING, -160),
         base("guest_nat", "nat", PREROUTING, -105),
         base("guest_input", "filter", INPUT, -10),
         base("guest_forward", "filter", FORWARD, -10),
     ];
     let plain = [
+        "first_packet",
         "new_flow",
         "guest_flow",
         "crowd",
         "newcomer",
+        "redirected",
         "to_intercept",
         "to_dns",
         "router",
+        "within",
+        "spent",
         "upload",
-        "spend_up",
+        "begin",
+        "begin_beside",
         "download",
-        "spend_down",
         "deny",
     ];
-    chains.extend(plain.map(|name| Chain { name: name.into(), hook: None }));
+    chains.extend(plain.iter().chain(more).map(|name| Chain { name: (*name).into(), hook: None }));
     chains
 }

@@ -65,6 +65,7 @@ pub(super) struct Catalogue {
     pub(super) online: OnlineTexts,
     pub(super) line: LineTexts,
     pub(super) ended: EndedTexts,
+    pub(super) passing: NoticeTexts,
     pub(super) blocked: NoticeTexts,
     pub(super) busy: NoticeTexts,
     pub(super) foreign: NoticeTexts,
@@ -91,13 +92,14 @@ texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change, ove
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, extend, offers, logout }
 texts! { LineTexts: down, title, again }
 texts! { EndedTexts:
-    title, again, session_timeout, idle_timeout, quota, logout, revoked, left, failed,
+    title, again, session_timeout, idle_timeout, quota, logout, revoked, moved, left,
+    failed,
 }
 texts! { NoticeTexts: title, text }
 texts! { RefusalTexts:
     bad_phone, country, too_soon, too_many, not_sent, wrong_code, code_expired, code_dead,
     bad_token, token_expired, token_used, token_elsewhere, clock_untrusted, full, failed,
-    no_consent,
+    no_consent, no_pass,
 }
 texts! { Units: whole_hours, hours, minutes, seconds }
 texts! { SmsTexts: text }
@@ -134,6 +136,7 @@ impl Catalogue {
             Refusal::Full => &texts.full,
             Refusal::Failed => &texts.failed,
             Refusal::NoConsent => &texts.no_consent,
+            Refusal::NoPass => &texts.no_pass,
         };
         text.clone()
     }
@@ -146,6 +149,7 @@ impl Catalogue {
             EndReason::Quota => &self.ended.quota,
             EndReason::Logout => &self.ended.logout,
             EndReason::Revoked => &self.ended.revoked,
+            EndReason::Moved => &self.ended.moved,
             EndReason::Left => &self.ended.left,
             EndReason::Failed => &self.ended.failed,
         }

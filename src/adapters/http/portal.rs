@@ -70,7 +70,7 @@ pub async fn run_portal(
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
     let router = TowerToHyperService::new(router(portal, inbox, Arc::clone(&counts)));
-    serve(listeners.0, tls, LIMITS, counts, stop, move |peer| Identified {
+    serve(listeners.0, tls, LIMITS, counts, stop, None, move |peer| Identified {
         peer,
         router: router.clone(),
     })
@@ -108,6 +108,7 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/return", post(come_back).get(home))
         .route("/change", post(change).get(home))
         .route("/extend", post(extend).get(home))
+        .route("/pass", post(pass).get(home))
         .route("/logout", post(logout).get(home))
         .route("/f/{token}", get(follow))
         .route("/terms", get(terms))
@@ -224,6 +225,10 @@ async fn change(State(site): State<Arc<Site>>, guest: Guest) -> Response {
 
 async fn extend(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::Extend, Typed::default()).await
+}
+
+async fn pass(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    site.act(&guest, Ask::Pass, Typed::default()).await
 }
 
 async fn logout(State(site): State<Arc<Site>>, guest: Guest) -> Response {

@@ -128,6 +128,7 @@ fn every_view() -> Vec<View> {
         View::Online { left: None, used: (1, 2), quota_left: Some(3), extend: true },
         View::Ended { reason: EndReason::Quota, extend: false },
         View::Ended { reason: EndReason::SessionTimeout, extend: true },
+        View::Passing { left: Duration::from_secs(60) },
         View::Blocked,
     ]
 }

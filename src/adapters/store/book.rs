@@ -30,7 +30,7 @@ pub(super) struct Book {
 
 /// The law asks for six months of the access log, the guests for no more: in milliseconds.
 const ACCESS_LOG_KEPT: i64 = 184 * DAY;
-const DAY: i64 = 86_400_000;
+pub(super) const DAY: i64 = 86_400_000;
 
 /// The boot that times are of.
 #[derive(Clone, Copy, Debug)]
@@ -188,6 +188,7 @@ impl Book {
             "UPDATE session SET ended = ended_ms + ?2 WHERE ended_boot = ?1 AND ended IS NULL",
             "UPDATE access_log SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
             "UPDATE consent SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
+            "UPDATE message SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
             "UPDATE device SET verified = verified_ms + ?2 WHERE boot = ?1 AND verified IS NULL",
         ] {
             self.run(fill, [self.boot.row, offset])?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 
 use super::StoreError;
-use super::book::{Book, int, millis};
+use super::book::{Book, DAY, int, millis};
 use crate::domain::effect::{EndReason, Grant, Method, Record};
 use crate::domain::event::Consent;
 use crate::domain::names::{BootTime, GuestKey, Mac, SessionId, VisitId, ZoneId};
@@ -43,6 +43,9 @@ impl Book {
             Record::VisitClosed { visit, dwell, .. } => self.visit_closed(*visit, *dwell),
             Record::SessionChanged { session, identity, limits } => {
                 self.session_changed(*session, *identity, limits)
+            }
+            Record::MessageCounted { mac, number, prefix, at } => {
+                self.message_counted(*mac, *number, *prefix, *at)
             }
             Record::TokenUsed { nonce, expires } => {
                 self.run(
@@ -102,6 +105,33 @@ impl Book {
                 at,
                 boot.wall(at)
             ],
+        )
+    }
+
+    /// Keeps a message for a day.
+    fn message_counted(
+        &self,
+        mac: Mac,
+        number: GuestKey,
+        prefix: GuestKey,
+        at: BootTime,
+    ) -> Result<(), StoreError> {
+        let (boot, at) = (&self.boot, int(at.0));
+        self.run(
+            "INSERT INTO message (mac, number, prefix, boot, at_ms, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                mac.0.as_slice(),
+                number.0.as_slice(),
+                prefix.0.as_slice(),
+                boot.row,
+                at,
+                boot.wall(at)
+            ],
+        )?;
+        self.run(
+            "DELETE FROM message WHERE boot = ?1 AND at_ms <= ?2 OR at <= ?3",
+            params![boot.row, at - DAY, boot.wall(at - DAY)],
         )
     }
 

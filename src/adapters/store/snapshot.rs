@@ -8,7 +8,9 @@ use rusqlite::{Row, params};
 use super::StoreError;
 use super::book::{Book, int};
 use crate::domain::effect::{EndReason, Grant};
-use crate::domain::event::{SavedDevice, SavedGuest, SavedSession, SavedVisit, Snapshot};
+use crate::domain::event::{
+    SavedDevice, SavedGuest, SavedMessage, SavedSession, SavedVisit, Snapshot,
+};
 use crate::domain::names::{
     BootTime, GuestKey, Mac, Mark, Now, SessionId, VisitId, WallTime, ZoneId,
 };
@@ -29,6 +31,7 @@ pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
         guests: guests(book)?,
         used_tokens: used_tokens(book)?,
         devices: devices(book)?,
+        messages: messages(book, now)?,
     })
 }
 
@@ -170,6 +173,38 @@ fn used_tokens(book: &Book) -> Result<Vec<([u8; 16], WallTime)>, StoreError> {
     collect(book, "SELECT nonce, expires FROM used_token", |row| {
         Ok((row.get(0)?, WallTime(row.get(1)?)))
     })
+}
+
+/// Messages of the last day. One of a boot that never knew the time counts as sent just now, and
+/// is kept as such: the next start must not take it for new again.
+fn messages(book: &Book, now: Now) -> Result<Vec<SavedMessage>, StoreError> {
+    let this_boot = book.boot.row;
+    book.run(
+        "UPDATE message SET boot = ?1, at_ms = ?2 WHERE boot <> ?1 AND at IS NULL",
+        params![this_boot, int(now.boot.0)],
+    )?;
+    let age = |row: &Row<'_>| -> rusqlite::Result<Duration> {
+        let age = match (row.get::<_, i64>(3)? == this_boot, row.get::<_, Option<i64>>(5)?) {
+            (true, _) => int(now.boot.0) - row.get::<_, i64>(4)?,
+            (false, Some(at)) => now.wall.map_or(0, |wall| wall.0 - at),
+            (false, None) => 0,
+        };
+        Ok(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+    };
+    let mut sent = collect(
+        book,
+        "SELECT mac, number, prefix, boot, at_ms, at FROM message ORDER BY id",
+        |row| {
+            Ok(SavedMessage {
+                mac: Mac(row.get(0)?),
+                number: GuestKey(row.get(1)?),
+                prefix: GuestKey(row.get(2)?),
+                age: age(row)?,
+            })
+        },
+    )?;
+    sent.sort_by_key(|message| std::cmp::Reverse(message.age));
+    Ok(sent)
 }
 
 /// All rows of a query; `?1`, where it stands, is [`DEVICES`].

@@ -5,7 +5,7 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 
 use super::Finding;
 use crate::adapters::uplink::{self, Internet};
-use crate::config::Config;
+use crate::config::{Config, garden};
 use crate::domain::probe::CHECKS;
 
 /// The internet answers as itself.
@@ -25,10 +25,26 @@ pub(super) fn internet() -> Option<Finding> {
     }
 }
 
+/// The same by name: nothing needs to be asked.
+pub(super) fn garden_names(config: &Config) -> Vec<Finding> {
+    let found = config.checks_in_gardens().into_iter();
+    let finding = |evidence| {
+        Finding::new(
+            evidence,
+            "take that name out, or name the hosts below it that guests need: a phone that gets \
+             its answer before the login opens no page",
+        )
+    };
+    found.map(finding).collect()
+}
+
 /// A check that is answered before the login says "online" too early, and no sheet opens.
 pub(super) fn garden(config: &Config) -> Vec<Finding> {
-    let gardens: Vec<_> =
-        config.zone.iter().filter(|zone| !zone.walled_garden.is_empty()).collect();
+    let gardens: Vec<_> = config
+        .zone
+        .iter()
+        .filter(|zone| garden::networks(&zone.walled_garden).next().is_some())
+        .collect();
     if gardens.is_empty() {
         return Vec::new();
     }
@@ -42,7 +58,7 @@ pub(super) fn garden(config: &Config) -> Vec<Finding> {
         .into_iter()
         .filter_map(|zone| {
             let (host, address) = resolved.iter().find(|(_, address)| {
-                zone.walled_garden.iter().any(|network| network.contains(*address))
+                garden::networks(&zone.walled_garden).any(|network| network.contains(*address))
             })?;
             Some(Finding::new(
                 format!(

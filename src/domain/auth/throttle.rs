@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::domain::effect::Refusal;
+use crate::domain::event::SavedMessage;
 use crate::domain::names::{BootTime, GuestKey, Mac};
-use crate::domain::policy::CodePolicy;
+use crate::domain::policy::{CodePolicy, PassPolicy};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -20,6 +21,7 @@ pub(in crate::domain) struct Throttle {
     hour: Window,
     day: Window,
     tokens: Window,
+    passes: Window,
     /// The last message of each device that must wait for another.
     recent: BTreeMap<Mac, BootTime>,
 }
@@ -39,6 +41,7 @@ impl Throttle {
             hour: Window::new(HOUR),
             day: Window::new(DAY),
             tokens: Window::new(Duration::from_mins(1)),
+            passes: Window::new(DAY),
             recent: BTreeMap::new(),
         }
     }
@@ -71,13 +74,30 @@ impl Throttle {
         {
             return Err(Refusal::TooMany);
         }
-        self.hour.add(number, now);
+        self.hour.add(number, now + self.hour.length);
         for (subject, _) in daily {
-            self.day.add(subject, now);
+            self.day.add(subject, now + self.day.length);
         }
         self.recent.retain(|_, sent| now - *sent < policy.resend_after);
         self.recent.insert(mac, now);
         Ok(())
+    }
+
+    /// Counts what the last run sent, oldest first. Nobody waits for another message: the codes
+    /// that were on their way are void.
+    pub(in crate::domain) fn restore(&mut self, sent: &[SavedMessage], now: BootTime) {
+        for SavedMessage { mac, number, prefix, age } in sent {
+            let number = Subject::Number(*number);
+            if let Some(left) = self.hour.length.checked_sub(*age) {
+                self.hour.add(number, now + left);
+            }
+            if let Some(left) = self.day.length.checked_sub(*age) {
+                let (device, prefix) = (Subject::Device(*mac), Subject::Prefix(*prefix));
+                for subject in [device, number, prefix, Subject::Store] {
+                    self.day.add(subject, now + left);
+                }
+            }
+        }
     }
 
     /// Until this device may ask for another message.
@@ -98,7 +118,26 @@ impl Throttle {
             return Err(Refusal::TooMany);
         }
         for (subject, _) in limits {
-            self.tokens.add(subject, now);
+            self.tokens.add(subject, now + self.tokens.length);
+        }
+        Ok(())
+    }
+
+    /// Counts a pass of this device, if it may have another today.
+    pub(in crate::domain) fn pass(
+        &mut self,
+        mac: Mac,
+        policy: &PassPolicy,
+        now: BootTime,
+    ) -> Result<(), Refusal> {
+        self.passes.slide(now);
+        let limits =
+            [(Subject::Device(mac), policy.per_device_day), (Subject::Store, policy.per_store_day)];
+        if limits.iter().any(|(subject, limit)| self.passes.count(*subject) >= *limit) {
+            return Err(Refusal::NoPass);
+        }
+        for (subject, _) in limits {
+            self.passes.add(subject, now + self.passes.length);
         }
         Ok(())
     }
@@ -108,6 +147,7 @@ impl Throttle {
 #[derive(Debug)]
 struct Window {
     length: Duration,
+    /// Until when each counts, soonest first.
     log: VecDeque<(BootTime, Subject)>,
     counts: BTreeMap<Subject, u32>,
 }
@@ -118,8 +158,8 @@ impl Window {
     }
 
     fn slide(&mut self, now: BootTime) {
-        while let Some(&(at, subject)) = self.log.front()
-            && now - at >= self.length
+        while let Some(&(until, subject)) = self.log.front()
+            && until <= now
         {
             self.log.pop_front();
             if let Some(count) = self.counts.get_mut(&subject) {
@@ -135,8 +175,8 @@ impl Window {
         self.counts.get(&subject).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, subject: Subject, at: BootTime) {
-        self.log.push_back((at, subject));
+    fn add(&mut self, subject: Subject, until: BootTime) {
+        self.log.push_back((until, subject));
         *self.counts.entry(subject).or_insert(0) += 1;
     }
 }
@@ -206,6 +246,39 @@ mod tests {
         assert_eq!(ask(5, 98, 9000), Ok(()));
         assert_eq!(ask(6, 97, 9000), Err(Refusal::TooMany));
         assert_eq!(ask(6, 97, 86_400), Ok(()));
+    }
+
+    #[test]
+    fn passes_of_a_device_and_of_the_store_are_counted() {
+        let rules =
+            PassPolicy { length: Duration::from_mins(1), per_device_day: 2, per_store_day: 4 };
+        let mut throttle = Throttle::new();
+        let mut ask = |n, now| throttle.pass(device(n), &rules, at(now));
+        assert_eq!([ask(1, 0), ask(1, 60), ask(1, 120)], [Ok(()), Ok(()), Err(Refusal::NoPass)]);
+        assert_eq!([ask(2, 120), ask(3, 120), ask(4, 120)], [Ok(()), Ok(()), Err(Refusal::NoPass)]);
+        assert_eq!([ask(1, 86_399), ask(1, 86_400)], [Err(Refusal::NoPass), Ok(())]);
+    }
+
+    #[test]
+    fn a_start_gives_nobody_a_new_allowance() {
+        let (mut throttle, policy) = (Throttle::new(), policy());
+        let sent = |minutes| SavedMessage {
+            mac: device(1),
+            number: number(1),
+            prefix: number(99),
+            age: Duration::from_mins(minutes),
+        };
+        throttle.restore(&[sent(25 * 60), sent(23 * 60), sent(59), sent(30)], at(0));
+        let ask = |throttle: &mut Throttle, n, now| {
+            throttle.message(device(1), number(n), number(98), &policy, at(now))
+        };
+        // Three in a day and two in an hour are the number's, four in a day the device's.
+        assert_eq!(ask(&mut throttle, 1, 0), Err(Refusal::TooMany));
+        assert_eq!(ask(&mut throttle, 1, 61), Err(Refusal::TooMany));
+        assert_eq!(ask(&mut throttle, 2, 61), Ok(()));
+        assert_eq!(ask(&mut throttle, 2, 3599), Err(Refusal::TooMany));
+        assert_eq!(ask(&mut throttle, 1, 3600), Ok(()));
+        assert_eq!(ask(&mut throttle, 2, 86_340), Ok(()));
     }
 
     #[test]

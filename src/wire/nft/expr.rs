@@ -110,6 +110,11 @@ pub enum Expr {
     WayBack {
         dreg: Reg,
     },
+    /// `fib daddr oifname`: the interface that leads to the packet's destination; empty if it is
+    /// this host, or nowhere.
+    WayOut {
+        dreg: Reg,
+    },
     Immediate {
         dreg: Reg,
         data: Vec<u8>,

@@ -12,6 +12,9 @@ pub(super) const DATA_VERDICT: u16 = 2;
 /// `NFT_FIB_RESULT_OIF`, and the flags saddr, iif and present.
 pub(super) const FIB_OIF: u32 = 1;
 pub(super) const FIB_WAY_BACK: u32 = 1 | 8 | 32;
+/// `NFT_FIB_RESULT_OIFNAME`, and the flag daddr.
+pub(super) const FIB_OIFNAME: u32 = 2;
+pub(super) const FIB_WAY_OUT: u32 = 2;
 const LIST_ELEM: u16 = 1;
 const REG32_00: u32 = 8;
 
@@ -62,7 +65,7 @@ impl Expr {
             Self::Cmp { .. } => "cmp",
             Self::Bitwise { .. } | Self::Or { .. } => "bitwise",
             Self::Lookup { .. } => "lookup",
-            Self::WayBack { .. } => "fib",
+            Self::WayBack { .. } | Self::WayOut { .. } => "fib",
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Reject(_) => "reject",
             Self::Redirect { .. } => "redir",
@@ -88,6 +91,7 @@ impl Expr {
             }
             Self::Cmp { op, sreg, data } => value(a.u32(1, sreg.code()).u32(2, op.code()), 3, data),
             Self::WayBack { dreg } => a.u32(1, dreg.code()).u32(2, FIB_OIF).u32(3, FIB_WAY_BACK),
+            Self::WayOut { dreg } => a.u32(1, dreg.code()).u32(2, FIB_OIFNAME).u32(3, FIB_WAY_OUT),
             Self::Immediate { dreg, data } => value(a.u32(1, dreg.code()), 2, data),
             Self::Verdict(verdict) => a.u32(1, 0).nest(2, |data| verdict.emit(data)),
             Self::Bitwise { sreg, dreg, mask, xor } => {

@@ -7,7 +7,10 @@ use super::{
         Base, CmpOp, CtKey, DynsetOp, Expr, Icmpx, LimitKind, MetaKey, NatKind, Reg, Reject,
         Verdict,
     },
-    expr_emit::{DATA_VALUE, DATA_VERDICT, EXPR_DATA, EXPR_NAME, FIB_OIF, FIB_WAY_BACK},
+    expr_emit::{
+        DATA_VALUE, DATA_VERDICT, EXPR_DATA, EXPR_NAME, FIB_OIF, FIB_OIFNAME, FIB_WAY_BACK,
+        FIB_WAY_OUT,
+    },
 };
 
 /// `NFT_BITWISE_OR`
@@ -42,6 +45,9 @@ impl Expr {
             "lookup" => lookup(&f),
             "fib" if f.u32(2)? == FIB_OIF && f.u32(3)? == FIB_WAY_BACK => {
                 Ok(Self::WayBack { dreg: reg(&f, 1)? })
+            }
+            "fib" if f.u32(2)? == FIB_OIFNAME && f.u32(3)? == FIB_WAY_OUT => {
+                Ok(Self::WayOut { dreg: reg(&f, 1)? })
             }
             "immediate" => immediate(&f),
             _ => statement(&name, &f, data),

@@ -13,6 +13,7 @@ pub mod datatype {
     pub const MARK: u32 = 19;
     pub const ICMPV6_TYPE: u32 = 29;
     pub const IFNAME: u32 = 41;
+    pub const ETHER_MARK: u32 = ETHER << 6 | MARK;
     pub const IFNAME_ETHER: u32 = IFNAME << 6 | ETHER;
     pub const IFNAME_IPV4: u32 = IFNAME << 6 | IPV4;
     pub const IFNAME_IPV6: u32 = IFNAME << 6 | IPV6;
@@ -22,6 +23,8 @@ pub mod datatype {
 pub const IFNAME_LEN: usize = 16;
 /// Length of `ifname . ether_addr`.
 pub const DEVICE_LEN: usize = IFNAME_LEN + 8;
+/// Length of `ether_addr . mark`.
+pub const STATION_LEN: usize = 8 + 4;
 
 pub type MacBytes = [u8; 6];
 
@@ -51,6 +54,19 @@ pub fn parse_device(key: &[u8]) -> Option<(String, MacBytes)> {
     let end = name.iter().position(|byte| *byte == 0)?;
     let name = std::str::from_utf8(&name[..end]).ok()?.to_owned();
     Some((name, rest.get(..6)?.try_into().ok()?))
+}
+
+/// `ether_addr . mark`
+pub fn station(mac: MacBytes, mark: u32) -> Vec<u8> {
+    let mut key = mac.to_vec();
+    key.resize(STATION_LEN - 4, 0);
+    key.extend_from_slice(&mark.to_ne_bytes());
+    key
+}
+
+/// The mark of a [`station`].
+pub fn parse_station(key: &[u8]) -> Option<u32> {
+    key.split_at_checked(STATION_LEN - 4).and_then(|(_, mark)| parse_mark(mark))
 }
 
 /// A mark as it stands in a register: host order.

@@ -13,6 +13,7 @@ fn extra() -> Vec<Expr> {
         Expr::Nat { kind: NatKind::Snat, family: 2, addr: Some(Reg::R0), port: None },
         Expr::Masquerade,
         Expr::WayBack { dreg: Reg::R4 },
+        Expr::WayOut { dreg: Reg::R4 },
         Expr::Or { sreg: Reg::R0, sreg2: Reg::R4, dreg: Reg(15), len: 4 },
         Expr::Payload { base: Base::Network, offset: 24, len: 16, dreg: Reg::R8 },
         Expr::Lookup { set: "s".into(), sreg: Reg(5), dreg: None, inverted: true },

@@ -1,0 +1,149 @@
+//! What passes through the router, to guests and from them.
+//!
+//! A packet of a guest who is online costs one look-up, in [`UP`] or [`DOWN`]: looking things up in
+//! sets is what costs most here. The connection's mark tells the session, so the first packet, which
+//! has none, takes the long way and sets it.
+
+use super::parts::{
+    CT_ORIGINAL, Side, answer, cmp, ct, device, eq, ethernet, goto, guest, jump, lookup, lookup_to,
+    mask, mask_in, rule, sender,
+};
+use super::pass::BLOCKED;
+use super::ruleset::{DOWN, DOWN_WITHIN, GRANTED, MARKS, Plan, QUOTA, UP, UP_WITHIN};
+use crate::wire::nft::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Verdict};
+use crate::wire::nft::keys;
+use crate::wire::nft::object::Rule;
+
+impl Plan {
+    pub(super) fn forward(&self) -> Vec<Rule> {
+        let mut rules = self.online();
+        rules.extend(self.upload());
+        rules.extend(self.begin());
+        rules.extend(self.garden("download", Side::Source, &Verdict::Accept));
+        rules.extend(self.app_answers("download"));
+        rules.push(rule("download", [], [Expr::Verdict(Verdict::Drop)]));
+        rules
+    }
+
+    /// What guests who are online send and get. Downloads carry no source MAC: they are known by
+    /// the mark that the upload left on the connection, and come as answers alone, from outside: an
+    /// answer that comes from a guest network is forged.
+    fn online(&self) -> Vec<Rule> {
+        let to = || [answer(), self.from_outside(), self.session()];
+        vec![
+            rule("guest_forward", self.from(), [lookup(UP), accept()]),
+            rule("guest_forward", to(), [lookup(DOWN), accept()]),
+            rule("guest_forward", [self.marked(CmpOp::Neq)], [jump("within")]),
+            rule("guest_forward", [guest(MetaKey::IifName)], [goto("upload")]),
+            rule("guest_forward", [guest(MetaKey::OifName)], [goto("download")]),
+            rule("within", [self.session()], [lookup(QUOTA), goto("spent")]),
+            rule("within", self.from(), [lookup(UP_WITHIN), accept()]),
+            rule("within", to(), [lookup(DOWN_WITHIN), accept()]),
+            rule("spent", [answer()], [Expr::Verdict(Verdict::Drop)]),
+            rule("spent", [], [goto("deny")]),
+        ]
+    }
+
+    /// What a guest sends that no session holds: too fast, too late, or the first of its connection.
+    fn upload(&self) -> Vec<Rule> {
+        let chain = "upload";
+        let none = ct(CtKey::Mark, eq(0));
+        let drop = || Expr::Verdict(Verdict::Drop);
+        let mut rules = vec![
+            rule(chain, [answer()], [drop()]),
+            rule(chain, [self.marked(CmpOp::Neq), ether_device()], [lookup(GRANTED), drop()]),
+            rule(
+                chain,
+                [none, ether_device()],
+                [lookup_to(MARKS, Reg::R0, Reg::R8), set_mark(Reg::R8), goto("begin")],
+            ),
+            rule(
+                chain,
+                [self.marked(CmpOp::Eq), ether_device()],
+                [lookup(GRANTED), goto("begin_beside")],
+            ),
+        ];
+        rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("deny")]));
+        rules.extend(self.garden(chain, Side::Destination, &Verdict::Accept));
+        rules.extend(self.with_pass(chain, goto("app_up")));
+        rules.push(rule(chain, [], [goto("deny")]));
+        rules
+    }
+
+    /// Of a granted device's connection, the first packet that we see. Where others have put bits
+    /// of their own into the mark, ours are set one by one: before Linux 6.13 rules cannot join two
+    /// values.
+    fn begin(&self) -> Vec<Rule> {
+        let ours = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| bit & self.mark_mask != 0);
+        let mut rules: Vec<_> = ours.map(add_bit).collect();
+        rules.extend([
+            rule("begin_beside", [], [goto("begin")]),
+            rule("begin", self.from(), [lookup(UP), accept()]),
+            rule("begin", [], [jump("within")]),
+            rule("begin", [], [Expr::Verdict(Verdict::Drop)]),
+        ]);
+        rules
+    }
+
+    /// Loads the session's part of the connection mark.
+    pub(super) fn session(&self) -> Vec<Expr> {
+        vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }, mask(self.mark_mask)]
+    }
+
+    /// Whether the connection has (`Neq`) a mark of ours.
+    fn marked(&self, op: CmpOp) -> Vec<Expr> {
+        [self.session(), vec![cmp(op, 0u32.to_ne_bytes())]].concat()
+    }
+
+    /// Loads `ether saddr . mark`, of the mark the session's part, into registers 0 to 2, if the
+    /// packet goes the way that its connection began.
+    fn from(&self) -> [Vec<Expr>; 2] {
+        let station = vec![
+            Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R0 },
+            Expr::Ct { key: CtKey::Mark, dreg: Reg(2) },
+            mask_in(Reg(2), self.mark_mask),
+        ];
+        [ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_ORIGINAL])]), station]
+    }
+
+    /// The packet came from no guest network. Comparing a few names costs less than a look-up.
+    fn from_outside(&self) -> Vec<Expr> {
+        let names = self.zones.iter().map(|zone| keys::ifname(&zone.interface));
+        let others = names.map(|data| Expr::Cmp { op: CmpOp::Neq, sreg: Reg::R0, data });
+        std::iter::once(Expr::Meta { key: MetaKey::IifName, dreg: Reg::R0 }).chain(others).collect()
+    }
+}
+
+fn ether_device() -> Vec<Expr> {
+    [ethernet(), device()].concat()
+}
+
+fn accept() -> Expr {
+    Expr::Verdict(Verdict::Accept)
+}
+
+fn set_mark(sreg: Reg) -> Expr {
+    Expr::CtSet { key: CtKey::Mark, sreg }
+}
+
+/// Sets a bit of the connection's mark, if the device's session has it in its own.
+fn add_bit(bit: u32) -> Rule {
+    let bitwise = |sreg, dreg, mask: u32, xor: u32| Expr::Bitwise {
+        sreg,
+        dreg,
+        mask: mask.to_ne_bytes().to_vec(),
+        xor: xor.to_ne_bytes().to_vec(),
+    };
+    rule(
+        "begin_beside",
+        [ether_device()],
+        [
+            lookup_to(MARKS, Reg::R0, Reg::R8),
+            bitwise(Reg::R8, Reg::R0, bit, 0),
+            cmp(CmpOp::Neq, 0u32.to_ne_bytes()),
+            Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 },
+            bitwise(Reg::R0, Reg::R0, !bit, bit),
+            set_mark(Reg::R0),
+        ],
+    )
+}
