@@ -27,11 +27,14 @@ use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::api::Api;
+use crate::adapters::http::brand::Parts;
 use crate::adapters::http::catalogue::Catalogues;
 use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls, wechat};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
+use crate::adapters::sync::bundle::Bundles;
+use crate::adapters::uplink::{self, Line};
 use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Sms};
@@ -119,16 +122,16 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let account = services::account(config, &store, &inbox)?;
-    let site = site(config, texts, account.clone())?;
-    let mut pages = open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
+    let (site, bundles, uplink) = site(config, &texts, account.clone())?;
+    let (mut pages, certificate) =
+        open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
-    pages.spawn(control::serve(
-        control::bind(lock)?,
-        inbox.clone(),
-        services::control(config, clock, &store, &counters, &rules, account)?,
-        until(closed.clone()),
-    ));
+    let more = services::More { account, bundles, notes: services::notes(site.line, certificate) };
+    let services = services::control(config, clock, &store, &counters, &rules, more)?;
+    let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
+    pages.spawn(asked);
     tokio::spawn(reload_on(hangups, rules));
+    tokio::spawn(uplink::follow(uplink, closed.clone()));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
@@ -155,12 +158,32 @@ fn open_store(
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
 
-/// What the portal says, and the ways online that it offers.
+/// The guests' pages as they are served over HTTP, and the ways online that they offer; what changes
+/// their looks, and what they say of the line.
 fn site(
     config: &Config,
-    texts: Arc<Catalogues>,
+    texts: &Arc<Catalogues>,
     account: Option<Account>,
-) -> anyhow::Result<portal::Portal> {
+) -> anyhow::Result<(portal::Portal, Option<Bundles>, watch::Sender<Line>)> {
+    let (base, problems) = Parts::from_config(config);
+    for problem in problems {
+        warn!(%problem, "a picture is left out");
+    }
+    let (bundles, brand) = Bundles::open(config, base);
+    let (uplink, line) = watch::channel(Line::default());
+    let site = portal::Portal {
+        brand,
+        line,
+        address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
+        country: config.code.countries.first().cloned().unwrap_or_default(),
+        wechat: ways_by_wechat(config, account)?,
+        api: None,
+        texts: Arc::clone(texts),
+    };
+    Ok((site, bundles, uplink))
+}
+
+fn ways_by_wechat(config: &Config, account: Option<Account>) -> anyhow::Result<wechat::Wechat> {
     let follow = config.follow.account.clone().map(|name| wechat::Follow {
         account: name,
         store_id: config.store.id.clone(),
@@ -174,20 +197,14 @@ fn site(
         }
         None => None,
     };
-    Ok(portal::Portal {
-        store: config.store.name.clone(),
-        address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
-        country: config.code.countries.first().cloned().unwrap_or_default(),
-        terms_version: config.portal.terms_version.clone(),
-        wechat: wechat::Wechat { follow, wifi },
-        api: None,
-        texts,
-    })
+    Ok(wechat::Wechat { follow, wifi })
 }
 
 type Pages = JoinSet<()>;
+type Certificate = Option<watch::Receiver<tls::Standing>>;
 
-/// Binds every port, then serves: the redirect and the portal in each zone, the staff page.
+/// Binds every port, then serves: the redirect and the portal in each zone, the staff page. How the
+/// certificate stands comes back, if there is one.
 fn open_pages(
     config: &Config,
     inbox: &Inbox,
@@ -196,7 +213,7 @@ fn open_pages(
     counters: &Counters,
     links: &watch::Receiver<neighbours::Links>,
     closed: &watch::Receiver<bool>,
-) -> anyhow::Result<Pages> {
+) -> anyhow::Result<(Pages, Certificate)> {
     let clock = Clock::new(config.store.clock);
     let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?.follow(links);
     let asked = http::bind_zones(&config.zone, config.portal.port)?.follow(links);
@@ -209,7 +226,7 @@ fn open_pages(
         Arc::clone(&counters.intercept),
         closed.clone(),
     )));
-    open_secure(config, clock, inbox, site, counters, closed, &mut pages)?;
+    let certificate = open_secure(config, clock, inbox, site, counters, closed, &mut pages)?;
     pages.spawn(served(portal::run_portal(
         asked,
         None,
@@ -228,11 +245,12 @@ fn open_pages(
             clock,
             texts: Arc::clone(&site.texts),
             today: services::today(config, clock, store)?,
+            certificate: certificate.clone(),
         };
         let (counts, closed) = (Arc::clone(&counters.staff), closed.clone());
         pages.spawn(served(staff::run_staff(listener, page, counts, closed)));
     }
-    Ok(pages)
+    Ok((pages, certificate))
 }
 
 /// The pages over TLS, and the Captive Portal API, where there is a certificate. A bad one keeps
@@ -245,11 +263,12 @@ fn open_secure(
     counters: &Counters,
     closed: &watch::Receiver<bool>,
     pages: &mut Pages,
-) -> anyhow::Result<()> {
-    let Some(files) = tls::Files::from_config(&config.portal) else { return Ok(()) };
+) -> anyhow::Result<Certificate> {
+    let Some(files) = tls::Files::from_config(&config.portal) else { return Ok(None) };
     let asked = http::bind_zones(&config.zone, config.portal.tls_port)?;
     let keeper = tls::Keeper::new(files, Announcement::from_config(config), clock.now());
     let acceptor = keeper.acceptor().context("setting up TLS")?;
+    let standing = keeper.standing();
     let site = portal::Portal { api: Api::from_config(&config.portal), ..site.clone() };
     let (inbox, counts) = (inbox.clone(), Arc::clone(&counters.portal));
     let pages_closed = closed.clone();
@@ -262,7 +281,7 @@ fn open_secure(
         pages_closed,
     )));
     pages.spawn(keeper.run(clock, closed.clone()));
-    Ok(())
+    Ok(Some(standing))
 }
 
 async fn served(page: impl Future<Output = Result<(), http::HttpError>>) {
