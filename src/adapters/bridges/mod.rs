@@ -62,6 +62,7 @@ pub fn watch(bridges: Vec<Bridge>, inbox: Inbox) -> io::Result<()> {
     let watcher = Watcher {
         bridges,
         found: BTreeMap::new(),
+        no_bridges: BTreeSet::new(),
         stations: Stations::default(),
         inbox,
         unsaid: 0,
@@ -78,6 +79,8 @@ struct Watcher {
     bridges: Vec<Bridge>,
     /// The bridges that exist, by the kernel's number.
     found: BTreeMap<u32, Bridge>,
+    /// Zones to isolate whose interfaces are no bridges.
+    no_bridges: BTreeSet<ZoneId>,
     stations: Stations,
     inbox: Inbox,
     /// Moves that the log was not told of yet.
@@ -92,10 +95,12 @@ impl Watcher {
         let mut reread_at = BootTime(0);
         loop {
             let mut moved = BTreeSet::new();
-            if std::mem::take(&mut links_changed)
-                && let Err(error) = self.look_at_links()
-            {
-                warn!(%error, "cannot look after the bridges' ports");
+            if links_changed {
+                let looked = self.look_at_links();
+                links_changed = looked.is_err();
+                if let Err(error) = looked {
+                    warn!(%error, "cannot look after the bridges' ports");
+                }
             }
             let start = clock::boot();
             if lost && start >= reread_at {
@@ -106,8 +111,11 @@ impl Watcher {
                 let end = clock::boot();
                 reread_at = end + REREAD.0.max((end - start) * REREAD.1);
             }
-            if !self.tell(moved) || wait(&news, lost).is_err() {
+            if !self.tell(moved) {
                 return;
+            }
+            if let Err(error) = wait(&news, lost || links_changed) {
+                return warn!(%error, "cannot follow the bridges");
             }
             let mut moved = BTreeSet::new();
             let now = clock::boot();
@@ -155,14 +163,14 @@ impl Watcher {
             }
             true
         })?;
-        let before = std::mem::take(&mut self.found);
+        self.found.clear();
         for link in &links {
             let bridge = name(link)
                 .and_then(|name| self.bridges.iter().find(|bridge| bridge.interface == name));
             let Some(bridge) = bridge else { continue };
             if is_bridge(link) {
                 self.found.insert(link.header.index, bridge.clone());
-            } else if bridge.isolate && before.is_empty() {
+            } else if bridge.isolate && self.no_bridges.insert(bridge.zone) {
                 let interface = &bridge.interface;
                 warn!(interface, "isolate: not a bridge, its guests reach each other");
             }
@@ -221,8 +229,8 @@ impl Watcher {
 }
 
 /// Waits for news, and then for the rest of the burst.
-fn wait(news: &News, lost: bool) -> nix::Result<()> {
-    let patience = if lost { 1000 } else { LOOK_EVERY_MS };
+fn wait(news: &News, again: bool) -> nix::Result<()> {
+    let patience = if again { 1000 } else { LOOK_EVERY_MS };
     let mut waiting = [PollFd::new(news.as_fd(), PollFlags::POLLIN)];
     match poll(&mut waiting, PollTimeout::from(patience)) {
         Ok(_) | Err(nix::Error::EINTR) => std::thread::sleep(BURST),

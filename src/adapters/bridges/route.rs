@@ -40,15 +40,14 @@ impl Route {
         loop {
             receive(&self.socket, &mut self.buffer)?;
             for message in messages(&self.buffer) {
-                match message.payload {
-                    NetlinkPayload::InnerMessage(message) => {
-                        if !each(message) {
-                            return Ok(());
-                        }
-                    }
-                    NetlinkPayload::Done(_) => return Ok(()),
+                let more = match message.payload {
+                    NetlinkPayload::InnerMessage(message) => each(message),
+                    NetlinkPayload::Done(_) => false,
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    _ => {}
+                    _ => true,
+                };
+                if !more {
+                    return Ok(());
                 }
             }
         }
