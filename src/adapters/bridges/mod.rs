@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkInfo,
+    LinkMessage,
 };
+use netlink_packet_route::neighbour::NeighbourMessage;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
@@ -33,6 +35,8 @@ const LOOK_EVERY_MS: u16 = 60_000;
 /// Bridge entries are read anew after this long at the soonest, and after twenty times as long as
 /// the last reading took.
 const REREAD: (Duration, u32) = (Duration::from_secs(1), 20);
+/// Devices that a bridge may learn of.
+const MOST_LEARNED: u32 = 32_768;
 /// Between two lines in the log about devices that moved.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
@@ -64,6 +68,10 @@ pub fn watch(bridges: Vec<Bridge>, inbox: Inbox) -> io::Result<()> {
         found: BTreeMap::new(),
         no_bridges: BTreeSet::new(),
         stations: Stations::default(),
+        // News come from here on; what was before is read.
+        links_changed: true,
+        lost: true,
+        reread_at: BootTime(0),
         inbox,
         unsaid: 0,
         say_at: BootTime(0),
@@ -82,6 +90,10 @@ struct Watcher {
     /// Zones to isolate whose interfaces are no bridges.
     no_bridges: BTreeSet<ZoneId>,
     stations: Stations,
+    /// Links are to be looked at, and all entries to be read.
+    links_changed: bool,
+    lost: bool,
+    reread_at: BootTime,
     inbox: Inbox,
     /// Moves that the log was not told of yet.
     unsaid: usize,
@@ -90,60 +102,46 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self, mut news: News) {
-        // Subscribed before the first reading: nothing in between is lost.
-        let (mut links_changed, mut lost) = (true, true);
-        let mut reread_at = BootTime(0);
         loop {
             let mut moved = BTreeSet::new();
-            if links_changed {
-                let looked = self.look_at_links();
-                links_changed = looked.is_err();
-                if let Err(error) = looked {
-                    warn!(%error, "cannot look after the bridges' ports");
-                }
-            }
-            let start = clock::boot();
-            if lost && start >= reread_at {
-                match self.reread(&mut moved) {
-                    Ok(()) => lost = false,
-                    Err(error) => warn!(%error, "cannot read where the bridges' devices are"),
-                }
-                let end = clock::boot();
-                reread_at = end + REREAD.0.max((end - start) * REREAD.1);
-            }
-            if !self.tell(moved) {
-                return;
-            }
-            if let Err(error) = wait(&news, lost || links_changed) {
+            if let Err(error) = self.take_in(&mut news, &mut moved) {
                 return warn!(%error, "cannot follow the bridges");
             }
-            let mut moved = BTreeSet::new();
-            let now = clock::boot();
-            let heard = news.drain(|message| match message {
-                Message::NewLink(_) | Message::DelLink(_) => links_changed = true,
-                Message::NewNeighbour(message) => self.hear(&message, now, &mut moved),
-                Message::DelNeighbour(message) => {
-                    if let Some((station, port)) = stations::station(&message) {
-                        self.stations.forget(station, port);
-                    }
-                }
-                _ => {}
-            });
-            match heard {
-                Ok(all) => lost |= !all,
-                Err(error) => return warn!(%error, "cannot follow the bridges"),
+            if let Err(error) = self.look_at_links() {
+                warn!(%error, "cannot look after the bridges' ports");
             }
-            // What found no room may find it now.
-            lost |= self.stations.crowded();
+            if let Err(error) = self.reread(&mut moved) {
+                warn!(%error, "cannot read where the bridges' devices are");
+            }
             if !self.tell(moved) {
                 return;
+            }
+            if let Err(error) = wait(&news, self.links_changed || self.lost) {
+                return warn!(%error, "cannot follow the bridges");
             }
         }
     }
 
+    fn take_in(&mut self, news: &mut News, moved: &mut BTreeSet<(ZoneId, Mac)>) -> io::Result<()> {
+        let now = clock::boot();
+        let all = news.drain(|message| match message {
+            Message::NewLink(_) | Message::DelLink(_) => self.links_changed = true,
+            Message::NewNeighbour(message) => self.hear(&message, now, moved),
+            Message::DelNeighbour(message) => {
+                if let Some((station, port)) = stations::station(&message) {
+                    self.stations.forget(station, port);
+                }
+            }
+            _ => {}
+        })?;
+        // What found no room may find it now.
+        self.lost |= !all || self.stations.crowded();
+        Ok(())
+    }
+
     fn hear(
         &mut self,
-        message: &netlink_packet_route::neighbour::NeighbourMessage,
+        message: &NeighbourMessage,
         now: BootTime,
         moved: &mut BTreeSet<(ZoneId, Mac)>,
     ) {
@@ -154,8 +152,12 @@ impl Watcher {
         }
     }
 
-    /// Finds the bridges, and isolates the ports of those whose zones want it.
+    /// Finds the bridges, bounds what they learn, and isolates the ports of those whose zones want
+    /// it.
     fn look_at_links(&mut self) -> io::Result<()> {
+        if !self.links_changed {
+            return Ok(());
+        }
         let (mut links, mut route) = (Vec::new(), Route::open()?);
         route.dump(Message::GetLink(LinkMessage::default()), |message| {
             if let Message::NewLink(link) = message {
@@ -163,50 +165,72 @@ impl Watcher {
             }
             true
         })?;
-        self.found.clear();
+        self.links_changed = false;
+        let before = std::mem::take(&mut self.found);
         for link in &links {
             let bridge = name(link)
                 .and_then(|name| self.bridges.iter().find(|bridge| bridge.interface == name));
             let Some(bridge) = bridge else { continue };
-            if is_bridge(link) {
-                self.found.insert(link.header.index, bridge.clone());
-            } else if bridge.isolate && self.no_bridges.insert(bridge.zone) {
-                let interface = &bridge.interface;
-                warn!(interface, "isolate: not a bridge, its guests reach each other");
-            }
-        }
-        self.stations.keep_bridges(|index| self.found.contains_key(&index));
-        for link in links {
-            let isolate = port_of(&link)
-                .and_then(|(index, isolated)| Some((self.found.get(&index)?, isolated)))
-                .is_some_and(|(bridge, isolated)| bridge.isolate && !isolated);
-            if !isolate {
+            let (index, interface) = (link.header.index, &bridge.interface);
+            if !is_bridge(link) {
+                if bridge.isolate && self.no_bridges.insert(bridge.zone) {
+                    warn!(interface, "isolate: not a bridge, its guests reach each other");
+                }
                 continue;
             }
-            let port = name(&link).unwrap_or_default();
-            let wanted = rtnetlink::LinkBridgePort::new(link.header.index).isolated(true).build();
-            match route.change(Message::NewLink(wanted)) {
-                Ok(()) => info!(port, "keeping the bridge port from the others"),
-                Err(error) => warn!(%error, port, "cannot isolate the bridge port"),
+            if !before.contains_key(&index) {
+                // Its devices were heard while nobody knew it.
+                self.lost = true;
+                if learns_all(link)
+                    && let Err(error) = bound(&mut route, index)
+                {
+                    warn!(interface, %error, "the bridge learns without bounds");
+                }
             }
+            self.found.insert(index, bridge.clone());
         }
+        self.stations.keep_bridges(|index| self.found.contains_key(&index));
+        links.iter().for_each(|link| self.look_at_port(link, &mut route));
         Ok(())
     }
 
-    /// Reads where all devices are: at the start, and after news were lost.
+    fn look_at_port(&self, link: &LinkMessage, route: &mut Route) {
+        let isolate = port_of(link)
+            .and_then(|(index, isolated)| Some((self.found.get(&index)?, isolated)))
+            .is_some_and(|(bridge, isolated)| bridge.isolate && !isolated);
+        if !isolate {
+            return;
+        }
+        let port = name(link).unwrap_or_default();
+        let wanted = rtnetlink::LinkBridgePort::new(link.header.index).isolated(true).build();
+        match route.change(Message::NewLink(wanted)) {
+            Ok(()) => info!(port, "keeping the bridge port from the others"),
+            Err(error) => warn!(%error, port, "cannot isolate the bridge port"),
+        }
+    }
+
+    /// Reads where all devices are: at the start, of a new bridge, and after news were lost.
     fn reread(&mut self, moved: &mut BTreeSet<(ZoneId, Mac)>) -> io::Result<()> {
-        let (now, mut left) = (clock::boot(), stations::MOST_READ);
+        let start = clock::boot();
+        if !self.lost || start < self.reread_at {
+            return Ok(());
+        }
+        let mut left = stations::MOST_READ;
         self.stations.doubt();
-        Route::open()?.dump(stations::all(), |message| {
+        let read = Route::open()?.dump(stations::all(), |message| {
             if let Message::NewNeighbour(message) = message {
-                self.hear(&message, now, moved);
+                self.hear(&message, start, moved);
             }
             left -= 1;
             left > 0
-        })?;
+        });
+        let end = clock::boot();
+        self.reread_at = end + REREAD.0.max((end - start) * REREAD.1);
+        read?;
         if left > 0 {
             self.stations.drop_doubtful();
         }
+        self.lost = false;
         Ok(())
     }
 
@@ -239,6 +263,16 @@ fn wait(news: &News, again: bool) -> nix::Result<()> {
     Ok(())
 }
 
+/// Random addresses must not fill the kernel's memory.
+fn bound(route: &mut Route, bridge: u32) -> io::Result<()> {
+    let most = InfoData::Bridge(vec![InfoBridge::FdbMaxLearned(MOST_LEARNED)]);
+    let mut wanted = LinkMessage::default();
+    wanted.header.index = bridge;
+    wanted.attributes =
+        vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(most)])];
+    route.change(Message::NewLink(wanted))
+}
+
 fn name(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.as_str()),
@@ -256,6 +290,14 @@ fn infos(link: &LinkMessage) -> impl Iterator<Item = &LinkInfo> {
 
 fn is_bridge(link: &LinkMessage) -> bool {
     infos(link).any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)))
+}
+
+/// Whether nobody has set a bound; a kernel before 6.7 has none to set.
+fn learns_all(link: &LinkMessage) -> bool {
+    let unbounded = InfoBridge::FdbMaxLearned(0);
+    infos(link).any(
+        |info| matches!(info, LinkInfo::Data(InfoData::Bridge(all)) if all.contains(&unbounded)),
+    )
 }
 
 /// The number of the bridge that a link is a port of, and whether the port is isolated.
