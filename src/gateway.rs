@@ -50,7 +50,7 @@ pub struct Gateway {
     hands: Hands,
     waiting: HashMap<RequestId, oneshot::Sender<Answer>>,
     effects: Vec<Effect>,
-    /// Revokes and rebuilds that the firewall's queue had no room for.
+    /// Revokes, rebuilds and blocks that the firewall's queue had no room for.
     owed: Vec<Firewall>,
     clock_trusted: bool,
 }
@@ -166,7 +166,10 @@ impl Gateway {
             Firewall::Grant(grant) | Firewall::Replace(grant) => {
                 Some(Event::GrantFailed(grant.session))
             }
-            Firewall::Revoke(_) | Firewall::Rebuild(_) => {
+            Firewall::Pass(pass) => {
+                Some(Event::Passed { zone: pass.zone, mac: pass.mac, opened: false })
+            }
+            Firewall::Revoke(_) | Firewall::Rebuild(_) | Firewall::Block(_) => {
                 self.owed.push(effect);
                 None
             }

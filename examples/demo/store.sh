@@ -72,8 +72,8 @@ table inet fw4 {
         ct state established,related accept
         iifname "br-lan" accept
         meta l4proto { icmp, icmpv6 } accept
-        iifname "br-guest" udp dport { 53, 67, 547 } accept
-        iifname "br-guest" tcp dport { 53, 2050, 2051 } accept
+        iifname "br-guest" udp dport { 53, 67, 547, 2054 } accept
+        iifname "br-guest" tcp dport { 53, 2050, 2051, 2054 } accept
         reject
     }
     chain forward {

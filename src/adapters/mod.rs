@@ -18,3 +18,4 @@ pub mod sms;
 pub mod store;
 pub mod sync;
 pub mod sysctl;
+pub mod uplink;

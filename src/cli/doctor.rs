@@ -40,6 +40,7 @@ pub(super) fn doctor(file: &Path, output: &Output) -> anyhow::Result<()> {
     findings.extend(portal::name(&config));
     findings.extend(portal::certificate(&config, now));
     findings.extend(portal::announcement(&config, now));
+    findings.extend(uplink::garden_names(&config));
     let uplink = uplink::internet();
     // Without an uplink names resolve slowly or not at all.
     if uplink.is_empty() {

@@ -9,6 +9,7 @@ mod grant;
 mod limit;
 mod limits;
 mod list;
+mod names;
 mod password;
 mod print;
 mod reload;

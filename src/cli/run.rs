@@ -18,6 +18,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::names::Names;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::bridges::{self, Bridge};
@@ -100,7 +101,9 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let heard = known.clone();
     let zones = (0..).map(ZoneId).zip(interfaces.clone());
     let captures = Captures::new(zones, inbox.clone());
-    let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref()));
+    let names = Names::open(config, table.garden(), captures.known(), &heard)?;
+    let counters = Counters::new(&captures, &inbox, sms.as_ref(), names.forwarder());
+    let counters = Arc::new(counters);
     let hands = Hands {
         firewall: table,
         store: store.clone(),
@@ -112,6 +115,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let mut pages = open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
+    pages.spawn(names.run(closed.clone()));
     pages.spawn(control::serve(
         control::bind(lock)?,
         inbox.clone(),

@@ -11,6 +11,7 @@ use tracing::warn;
 use super::rules::Rules;
 use crate::adapters::capture::{Captures, Counts, Tally};
 use crate::adapters::control::{self, Services};
+use crate::adapters::dns::{self, Forwarder};
 use crate::adapters::http::{self, staff};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::sms::{self, SmsHandle};
@@ -28,6 +29,7 @@ pub(super) struct Counters {
     capture: Tally,
     inbox: Inbox,
     sms: Option<Arc<sms::Counters>>,
+    dns: Arc<Forwarder>,
     pub(super) intercept: Arc<http::Counts>,
     pub(super) portal: Arc<http::Counts>,
     pub(super) staff: Arc<http::Counts>,
@@ -35,11 +37,17 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn new(captures: &Captures, inbox: &Inbox, sms: Option<&SmsHandle>) -> Self {
+    pub(super) fn new(
+        captures: &Captures,
+        inbox: &Inbox,
+        sms: Option<&SmsHandle>,
+        dns: Arc<Forwarder>,
+    ) -> Self {
         Self {
             capture: captures.tally(),
             inbox: inbox.clone(),
             sms: sms.map(SmsHandle::counters),
+            dns,
             intercept: Arc::default(),
             portal: Arc::default(),
             staff: Arc::default(),
@@ -127,6 +135,7 @@ fn figures(
         "intercept": listener(&counters.intercept),
         "portal": listener(&counters.portal),
         "staff": listener(&counters.staff),
+        "dns": names(counters.dns.counts()),
         "control": {
             "answered": count(&counters.control.answered),
             "malformed": count(&counters.control.malformed),
@@ -196,6 +205,23 @@ fn messages(counters: &sms::Counters) -> Value {
         "failed": count(&counters.failed),
         "refused": count(&counters.refused),
         "providers": counters.tallies().into_iter().map(provider).collect::<Vec<_>>(),
+    })
+}
+
+fn names(counts: dns::Counts) -> Value {
+    json!({
+        "questions": counts.questions,
+        "malformed": counts.malformed,
+        "forwarded": counts.forwarded,
+        "joined": counts.joined,
+        "cached": counts.cached,
+        "refused": counts.refused,
+        "over_budget": counts.over_budget,
+        "overloaded": counts.overloaded,
+        "unanswered": counts.unanswered,
+        "mismatched": counts.mismatched,
+        "placeholders": counts.placeholders,
+        "not_learned": counts.not_learned,
     })
 }
 

@@ -1,5 +1,6 @@
 //! What types alone cannot say: ranges, names, and values that contradict each other.
 
+mod garden;
 mod sms;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     store(config, &mut found);
     portal(config, &mut found);
     zones(config, &mut found);
+    garden::check(config, &mut found);
     code(config, &mut found);
     sms::check(config, &mut found);
     visit(config, &mut found);

@@ -9,7 +9,9 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Sms, check};
+use super::{Config, Place, Sms, check, garden};
+use crate::domain::garden::Pattern;
+use crate::domain::probe::CHECKS;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -88,12 +90,27 @@ impl Config {
         if self.sms.is_empty() && self.follow.keys.is_empty() {
             warnings.push("neither [sms] nor follow.keys: no guest can get online".into());
         }
+        warnings.extend(self.checks_in_gardens());
         for (key, address) in self.sms.iter().filter_map(Sms::address) {
             if address.starts_with("http:") {
                 warnings.push(format!("sms.{key} is http: numbers and codes travel in clear"));
             }
         }
         warnings
+    }
+
+    /// Names of gardens that phones ask whether they are online, a sentence each.
+    pub fn checks_in_gardens(&self) -> Vec<String> {
+        let zones = self.zone.iter().map(|zone| {
+            (format!("the garden of zone {}", zone.name), zone.walled_garden.as_slice())
+        });
+        let pass = self.pass.iter().map(|pass| ("pass.garden".into(), pass.garden.as_slice()));
+        let found = |(garden, places): (String, &[Place])| {
+            let checked = |name: &&Pattern| CHECKS.iter().any(|check| name.covers(check.host));
+            let held = garden::names(places).find(checked)?;
+            Some(format!("{garden} holds {held}: phones ask it whether they are online"))
+        };
+        zones.chain(pass).filter_map(found).collect()
     }
 
     fn holds_secrets(&self) -> bool {

@@ -2,6 +2,8 @@
 //! with the line they stand on; secrets never print.
 
 mod check;
+mod dns;
+pub mod garden;
 mod load;
 mod policy;
 mod portal;
@@ -18,6 +20,8 @@ use serde::Deserialize;
 use crate::clock::Trust;
 use crate::domain::names::Mac;
 
+pub use dns::{Dns, Resolver};
+pub use garden::{Pass, Place};
 pub use load::{ConfigError, Problem};
 pub use portal::{Portal, Return};
 pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
@@ -35,6 +39,9 @@ pub struct Config {
     /// The guest networks, 1 to 32.
     #[serde(default)]
     pub zone: Vec<Zone>,
+    /// DNS for guests who are not online.
+    #[serde(default)]
+    pub dns: Dns,
     /// One-time codes.
     #[serde(default)]
     pub code: Code,
@@ -44,6 +51,8 @@ pub struct Config {
     /// Follow tokens.
     #[serde(default)]
     pub follow: Follow,
+    /// The temporary pass to the app in which a guest follows; none if unset.
+    pub pass: Option<Pass>,
     /// What a visit is.
     #[serde(default)]
     pub visit: Visit,
@@ -128,9 +137,10 @@ pub struct Zone {
     /// who walks from one radio to the other, or somebody who took the guest's address.
     #[serde(default)]
     pub on_mac_move: OnMacMove,
-    /// Addresses that anybody may reach: IPv4 or IPv6, with or without a prefix length.
+    /// What anybody may reach: addresses and networks of IPv4 and IPv6, and names, with `*.` in
+    /// front every name below one.
     #[serde(default)]
-    pub walled_garden: Vec<Network>,
+    pub walled_garden: Vec<Place>,
     /// Router ports open to guests besides DHCP, DNS and the portal: `tcp/80`, `udp/5353`.
     #[serde(default)]
     pub users_to_router: Vec<RouterPort>,

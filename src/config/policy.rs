@@ -1,7 +1,7 @@
 //! Configuration → the domain's [`Policy`].
 
 use super::{Config, OnMacMove, Return, Zone};
-use crate::domain::policy::{CodePolicy, Limits, Policy, VisitPolicy, ZonePolicy};
+use crate::domain::policy::{CodePolicy, Limits, PassPolicy, Policy, VisitPolicy, ZonePolicy};
 
 impl Config {
     /// What the domain is told of all this.
@@ -23,6 +23,11 @@ impl Config {
                 countries: code.countries.clone(),
             },
             follow_keys: self.follow.keys.iter().map(|key| key.0).collect(),
+            pass: self.pass.as_ref().map(|pass| PassPolicy {
+                length: pass.length.0,
+                per_device_day: pass.per_device_day,
+                per_store_day: pass.per_store_day,
+            }),
             visit: VisitPolicy {
                 leave_after: self.visit.leave_after.0,
                 merge_gap: self.visit.merge_gap.0,

@@ -13,17 +13,32 @@ impl Config {
                 waits.push(name.to_owned());
             }
         };
-        let Self { store, portal, zone, code, sms, follow, visit, staff, hq, firewall, lists } =
-            new;
+        let Self {
+            store,
+            portal,
+            zone,
+            dns,
+            code,
+            sms,
+            follow,
+            pass,
+            visit,
+            staff,
+            hq,
+            firewall,
+            lists,
+        } = new;
         keep("store", self.store == store);
         self.portal.remember_for = portal.remember_for;
         self.portal.r#return = portal.r#return;
         keep("portal", self.portal == portal);
+        keep("dns", self.dns == dns);
         keep("code.lifetime", self.code.lifetime == code.lifetime);
         keep("code.countries", self.code.countries == code.countries);
         let (lifetime, countries) = (self.code.lifetime, std::mem::take(&mut self.code.countries));
         self.code = super::Code { lifetime, countries, ..code };
         keep("sms", self.sms == sms);
+        keep("pass", self.pass == pass);
         keep("visit.visitor_after", self.visit.visitor_after == visit.visitor_after);
         self.visit = super::Visit { visitor_after: self.visit.visitor_after, ..visit };
         keep("staff", self.staff == staff);

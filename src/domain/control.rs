@@ -58,12 +58,15 @@ impl Domain {
 
     fn row(&self, key: Key, device: &Device, now: Now) -> ClientRow {
         let session = device.session.and_then(|id| self.sessions.live.get(&id));
+        let pass = self.passes.until(key, now.boot);
         let state = if self.policy.blocked_macs.contains(&key.mac) {
             "blocked"
         } else if self.policy.trusted_macs.contains(&key.mac) {
             "trusted"
         } else if session.is_some_and(|session| session.online()) {
             "online"
+        } else if pass.is_some() {
+            "pass"
         } else if device.code.is_some() {
             "code"
         } else {
@@ -76,7 +79,9 @@ impl Domain {
             hostname: device.hostname.as_deref().map(str::to_owned),
             state,
             guest: self.guests.get(key.mac).map(|known| known.mask.to_string()),
-            seconds_left: session.and_then(|s| s.left(now.boot)).map(|left| left.as_secs()),
+            seconds_left: session
+                .map_or(pass.map(|until| until - now.boot), |session| session.left(now.boot))
+                .map(|left| left.as_secs()),
             up: session.map_or(0, |session| session.grant.used_up),
             down: session.map_or(0, |session| session.grant.used_down),
             dwell: device.visit.as_ref().map(|visit| visit.dwell().as_secs()),

@@ -105,5 +105,7 @@ impl Domain {
             session.unread = asked;
         }
         effects.push(Effect::Firewall(Firewall::Rebuild(self.grants(now.boot))));
+        let passes = self.passes.open(now.boot);
+        effects.extend(passes.map(|pass| Effect::Firewall(Firewall::Pass(pass))));
     }
 }

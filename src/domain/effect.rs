@@ -1,5 +1,6 @@
 //! What the domain wants done. It never does any of it, and sees only outcomes, as events.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -55,6 +56,21 @@ pub enum Firewall {
     Rebuild(Vec<Grant>),
     /// Read every session's counters; answered by `Usage`.
     ReadUsage,
+    /// Open the app's garden to a device for a while; answered by `Passed`.
+    Pass(Pass),
+    /// Keep these devices, and no others, out of every garden.
+    Block(BTreeSet<Mac>),
+}
+
+/// One device's way to the app's garden, and to nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// The zone it is good in.
+    pub zone: ZoneId,
+    /// The device.
+    pub mac: Mac,
+    /// Time left.
+    pub left: Duration,
 }
 
 /// One device's opening in the firewall: all that the kernel needs to know of a session.
@@ -350,6 +366,11 @@ pub enum View {
         /// Why.
         reason: EndReason,
     },
+    /// The app's garden is open to this device.
+    Passing {
+        /// Time left.
+        left: Duration,
+    },
     /// On the blocked list.
     Blocked,
 }
@@ -395,4 +416,6 @@ pub enum Refusal {
     Failed,
     /// The terms were not agreed to.
     NoConsent,
+    /// The device, or the store, had its passes of the day.
+    NoPass,
 }

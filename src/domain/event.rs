@@ -59,6 +59,15 @@ pub enum Event {
     /// session that is missing here has left the kernel: its time or quota ran out. Never sent
     /// for a table that is lost or could not be read.
     Usage(Vec<Usage>),
+    /// The kernel opened a pass, in answer to [`super::effect::Firewall::Pass`], or refused.
+    Passed {
+        /// Where.
+        zone: ZoneId,
+        /// For whom.
+        mac: Mac,
+        /// It stands.
+        opened: bool,
+    },
     /// How the sending of a code ended.
     Sms {
         /// The device that asked.
@@ -149,6 +158,8 @@ pub enum Ask {
         /// As in the path.
         token: String,
     },
+    /// Open the app's garden for a while: `View::Passing`, or the step with a refusal.
+    Pass,
     /// End this device's session.
     Logout,
 }

@@ -6,8 +6,10 @@ mod counters;
 mod device;
 pub mod effect;
 pub mod event;
+pub mod garden;
 mod guest;
 pub mod names;
+mod pass;
 pub mod policy;
 mod portal;
 mod presence;
@@ -33,6 +35,7 @@ use effect::{Effect, EndReason, Grant};
 use event::Event;
 use guest::Guests;
 use names::{BootTime, Now, SessionId, ZoneId};
+use pass::Passes;
 use policy::Policy;
 use queue::Queue;
 use session::Sessions;
@@ -52,6 +55,7 @@ pub struct Domain {
     /// Sessions of a zone that count towards `max_clients`.
     clients: BTreeMap<ZoneId, usize>,
     guests: Guests,
+    passes: Passes,
     throttle: Throttle,
     tokens: UsedTokens,
     turnstile: Turnstile,
@@ -100,6 +104,7 @@ impl Domain {
             sessions: Sessions::new(),
             clients: BTreeMap::new(),
             guests: Guests::default(),
+            passes: Passes::default(),
             throttle: Throttle::new(),
             tokens: UsedTokens::default(),
             turnstile: Turnstile::new(),
@@ -136,6 +141,9 @@ impl Domain {
             Event::GrantFailed(id) => self.grant_failed(id, now, effects),
             Event::StoreFailed(id) => self.store_failed(id, now, effects),
             Event::Usage(usage) => self.usage(usage, now, effects),
+            Event::Passed { zone, mac, opened } => {
+                self.passed(Key { zone, mac }, opened, now, effects);
+            }
             Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
             Event::Moved(devices) => self.moved(&devices, now, effects),

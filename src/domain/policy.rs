@@ -18,6 +18,8 @@ pub struct Policy {
     pub code: CodePolicy,
     /// Public halves of the keys that sign follow tokens; two during a rotation.
     pub follow_keys: Vec<[u8; 32]>,
+    /// The pass for the app in which a guest follows the store's account, if there is one.
+    pub pass: Option<PassPolicy>,
     /// When a visit ends and what counts as one.
     pub visit: VisitPolicy,
     /// Always online, never counted as visitors: store devices, staff phones.
@@ -137,6 +139,17 @@ pub struct CodePolicy {
     pub per_store_day: u32,
     /// Country codes that messages may go to; the first is assumed for a number without one.
     pub countries: Vec<String>,
+}
+
+/// Passes to the app's garden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassPolicy {
+    /// A pass ends after this long.
+    pub length: Duration,
+    /// Passes that a device may have in a day, and all devices together.
+    pub per_device_day: u32,
+    /// See [`Self::per_device_day`].
+    pub per_store_day: u32,
 }
 
 /// Visits: what counts as presence, and for how long.

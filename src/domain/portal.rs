@@ -69,6 +69,7 @@ impl Domain {
                 let proof = self.follow(key, &token, now, effects);
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
+            Ask::Pass => self.pass(key, request, now, effects),
             Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
         }
     }
@@ -122,7 +123,7 @@ impl Domain {
     }
 
     /// The page of the step that a device without a session is at.
-    fn step(&self, key: Key, refusal: Option<Refusal>, now: Now) -> View {
+    pub(super) fn step(&self, key: Key, refusal: Option<Refusal>, now: Now) -> View {
         match self.devices.get(key).and_then(|device| device.code.as_ref()) {
             // No code will come to that number; ask for another.
             Some(code) if code.unsent == Some(Refusal::BadPhone) => {

@@ -2,7 +2,7 @@
 
 use super::Domain;
 use super::device::Key;
-use super::effect::{Effect, EndReason, Report};
+use super::effect::{Effect, EndReason, Firewall, Report};
 use super::names::{Now, RequestId};
 use super::policy::{Identity, Limits, Policy};
 use super::session::report;
@@ -24,6 +24,9 @@ impl Domain {
         if same(&policy) != same(&self.policy) {
             let refusal = Report::Refused("other zones need a restart".into());
             return effects.push(report(request, refusal));
+        }
+        if policy.blocked_macs != self.policy.blocked_macs {
+            effects.push(Effect::Firewall(Firewall::Block(policy.blocked_macs.clone())));
         }
         self.policy = policy;
         let keys: Vec<Key> = self.devices.iter().map(|(key, _)| key).collect();

@@ -52,11 +52,11 @@ pub struct ClientRow {
     pub addresses: Vec<IpAddr>,
     /// The name it gave.
     pub hostname: Option<String>,
-    /// `new`, `code`, `online`, `trusted` or `blocked`.
+    /// `new`, `code`, `pass`, `online`, `trusted` or `blocked`.
     pub state: &'static str,
     /// The guest's mask, where known.
     pub guest: Option<String>,
-    /// Seconds left of the session.
+    /// Seconds left of the session, or of the pass.
     pub seconds_left: Option<u64>,
     /// Bytes up.
     pub up: u64,

@@ -59,6 +59,7 @@ impl Domain {
         if !table {
             effects.push(Effect::Firewall(Firewall::Rebuild(self.grants(now.boot))));
         }
+        effects.push(Effect::Firewall(Firewall::Block(self.policy.blocked_macs.clone())));
         let keys: Vec<Key> = self.devices.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.devices.refile(key);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use maitred::domain::auth::follow::{self, Token};
-use maitred::domain::effect::{Answer, Effect, Firewall, Record, Report, View};
+use maitred::domain::effect::{Answer, Effect, Firewall, Pass, Record, Report, View};
 use maitred::domain::event::{Ask, Client, Command, Consent, Event, Evidence, Language, Sighting};
 use maitred::domain::names::{
     BootTime, GuestKey, Mac, Now, Phone, RequestId, SessionId, WallTime, ZoneId,
@@ -64,6 +64,7 @@ pub(crate) fn policy() -> Policy {
             countries: vec!["86".into()],
         },
         follow_keys: vec![signer().verifying_key().to_bytes()],
+        pass: None,
         visit: VisitPolicy { leave_after: seconds(300), merge_gap: seconds(900) },
         trusted_macs: BTreeSet::new(),
         blocked_macs: BTreeSet::new(),
@@ -174,6 +175,10 @@ impl House {
             match effect {
                 Effect::Firewall(Firewall::Grant(grant) | Firewall::Replace(grant)) => {
                     more.extend(self.tell(Event::Granted(grant.session)));
+                }
+                Effect::Firewall(Firewall::Pass(Pass { zone, mac, .. })) => {
+                    let (zone, mac) = (*zone, *mac);
+                    more.extend(self.tell(Event::Passed { zone, mac, opened: true }));
                 }
                 Effect::Store(Record::SessionStarted { grant, .. }) => {
                     more.extend(self.tell(Event::Stored(grant.session)));

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod house;
+mod passes;
 mod properties;
 mod reload;
 mod restart;

@@ -156,6 +156,8 @@ impl Witness {
                 let dead = |grant: &Grant| self.ended.contains(&grant.session);
                 assert!(!grants.iter().any(dead));
             }
+            Firewall::Pass(_) => panic!("nobody asked for a pass"),
+            Firewall::Block(devices) => assert_eq!(*devices, self.blocked),
             Firewall::ReadUsage => {}
         }
     }

@@ -81,6 +81,13 @@ fn a_garden_that_answers_phones_is_found() {
     );
     let gateway = lab.maitred(&Settings::new().with("[[zone]]", &garden));
     only(&gateway, &format!("the garden of zone guest holds {WEB_V4}"));
+    // By name it is seen in the configuration alone.
+    let garden = "name = \"guest\"\ninterface = \"br-guest\"\n\
+                  walled_garden = [\"pay.example.com\", \"*.apple.com\"]";
+    gateway.configure(&Settings::new().with("[[zone]]", garden));
+    only(&gateway, "the garden of zone guest holds *.apple.com: phones ask it");
+    let said = gateway.command(&["check"]);
+    assert!(said.success && said.stderr.contains("holds *.apple.com"), "{said:?}");
 }
 
 #[test]

@@ -221,6 +221,8 @@ fn require() {
         ("traceroute", "traceroute"),
         ("iperf3", "iperf3"),
         ("conntrack", "conntrack"),
+        ("dig", "bind9-dnsutils"),
+        ("iodine", "iodine"),
     ];
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     for (tool, package) in tools {
@@ -330,8 +332,8 @@ table inet fw4 {
         reject
     }
     chain input_guest {
-        udp dport { 53, 67, 547 } accept
-        tcp dport { 53, 2050, 2051, 2053 } accept
+        udp dport { 53, 67, 547, 2054 } accept
+        tcp dport { 53, 2050, 2051, 2053, 2054 } accept
         reject with tcp reset
     }
     chain forward {

@@ -45,7 +45,7 @@ add() {
 	while zone=$(uci -q get "firewall.@zone[$index].name"); do
 		if devices "$index" | tr ' ' '\n' | grep -qxF "$wanted"; then
 			rule "$zone" portal tcp '2050 2051 2053'
-			rule "$zone" dns 'tcp udp' 53
+			rule "$zone" dns 'tcp udp' '53 2054'
 			rule "$zone" dhcp udp 67 ipv4
 			rule "$zone" dhcpv6 udp 547 ipv6
 		fi

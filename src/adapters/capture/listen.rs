@@ -9,7 +9,7 @@ use std::time::Duration;
 use pnet::datalink::{self, Channel, DataLinkReceiver, NetworkInterface};
 
 use super::pace::Pace;
-use super::{CaptureError, Counters, add, filter};
+use super::{CaptureError, Counters, Known, add, filter};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::Link;
 use crate::adapters::packet::PacketSocket;
@@ -36,7 +36,7 @@ impl Listening {
         link: &Link,
         zone: ZoneId,
         counters: &Arc<Counters>,
-        inbox: Inbox,
+        (inbox, known): (Inbox, Known),
     ) -> Result<Self, CaptureError> {
         let socket = Arc::new(PacketSocket::open().map_err(CaptureError::Open)?);
         socket.filter(&filter::PROGRAM).map_err(CaptureError::Filter)?;
@@ -48,6 +48,7 @@ impl Listening {
             counters: counters.clone(),
             zone,
             inbox,
+            known,
             pace: Pace::default(),
         };
         let interface = link.name.clone();
@@ -114,6 +115,7 @@ struct Listener {
     counters: Arc<Counters>,
     zone: ZoneId,
     inbox: Inbox,
+    known: Known,
     pace: Pace,
 }
 
@@ -136,7 +138,9 @@ impl Listener {
         self.pace.frame(clock::boot());
         match evidence::parse(frame) {
             Ok(heard) if self.pace.admit(heard.mac) => {
-                self.inbox.offer(heard.into_event(self.zone));
+                let event = heard.into_event(self.zone);
+                self.known.note(&event);
+                self.inbox.offer(event);
             }
             Ok(_) => add(&self.counters.paced, 1),
             Err(error) => add(&self.counters.refused[error.place()], 1),

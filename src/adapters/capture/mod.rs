@@ -5,6 +5,7 @@
 //! be heard only so often.
 
 mod filter;
+mod known;
 mod listen;
 mod pace;
 
@@ -12,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use self::known::Known;
 use self::listen::Listening;
 use super::inbox::Inbox;
 use super::neighbours::{Link, Links};
@@ -59,6 +61,7 @@ pub struct Counts {
 pub struct Captures {
     ears: Vec<Ear>,
     inbox: Inbox,
+    known: Known,
 }
 
 impl Captures {
@@ -66,7 +69,12 @@ impl Captures {
     pub fn new(zones: impl IntoIterator<Item = (ZoneId, String)>, inbox: Inbox) -> Self {
         let ear =
             |(zone, interface)| Ear { zone, interface, counters: Arc::default(), listening: None };
-        Self { ears: zones.into_iter().map(ear).collect(), inbox }
+        Self { ears: zones.into_iter().map(ear).collect(), inbox, known: Known::new() }
+    }
+
+    /// The devices behind the addresses that are heard.
+    pub fn known(&self) -> Known {
+        self.known.clone()
     }
 
     /// Listens on those interfaces that are there and up, and ends what listened to one that is
@@ -76,7 +84,7 @@ impl Captures {
         let mut failed = Vec::new();
         for ear in &mut self.ears {
             let link = links.get(&ear.interface).filter(|link| link.up);
-            if let Err(error) = ear.follow(link, &self.inbox) {
+            if let Err(error) = ear.follow(link, &self.inbox, &self.known) {
                 failed.push((ear.zone, error));
             }
         }
@@ -111,7 +119,12 @@ struct Ear {
 }
 
 impl Ear {
-    fn follow(&mut self, link: Option<&Link>, inbox: &Inbox) -> Result<(), CaptureError> {
+    fn follow(
+        &mut self,
+        link: Option<&Link>,
+        inbox: &Inbox,
+        known: &Known,
+    ) -> Result<(), CaptureError> {
         if let Some(listening) = &self.listening {
             add(&self.counters.lost, listening.dropped());
         }
@@ -122,7 +135,12 @@ impl Ear {
         }
         self.listening = None;
         let Some(link) = link else { return Ok(()) };
-        self.listening = Some(Listening::start(link, self.zone, &self.counters, inbox.clone())?);
+        self.listening = Some(Listening::start(
+            link,
+            self.zone,
+            &self.counters,
+            (inbox.clone(), known.clone()),
+        )?);
         tracing::info!(interface = %link.name, "listening for guests");
         Ok(())
     }

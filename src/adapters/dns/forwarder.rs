@@ -142,17 +142,22 @@ impl Forwarder {
             }
         };
         match verdict {
-            Verdict::Learn(reply) => Some(question.answer(&self.learned(zone, reply).await)),
+            Verdict::Learn(reply) => {
+                Some(question.answer(&self.learned((zone, &question.name), reply).await))
+            }
             Verdict::Reply(reply) => Some(question.answer(&reply)),
             _ => None,
         }
     }
 
     /// The reply, once its addresses are open; SERVFAIL if they could not be opened.
-    async fn learned(&self, zone: ZoneId, reply: Reply) -> Reply {
-        let learning = (self.hooks.learn)(zone, reply.addresses.clone());
-        if let Ok(Ok(())) = timeout(LEARN, learning).await {
-            return reply;
+    async fn learned(&self, (zone, name): (ZoneId, &Name), reply: Reply) -> Reply {
+        // The settings may have changed since, and the name be in no garden any more.
+        if let Some(garden) = self.settings().garden(zone, name) {
+            let learning = (self.hooks.learn)(garden, reply.addresses.clone());
+            if let Ok(Ok(())) = timeout(LEARN, learning).await {
+                return reply;
+            }
         }
         let mut state = self.state();
         state.policy.counts.not_learned = state.policy.counts.not_learned.wrapping_add(1);

@@ -7,6 +7,7 @@
 mod budget;
 mod cache;
 mod forwarder;
+mod listen;
 mod names;
 mod policy;
 mod seats;
@@ -22,20 +23,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::debug;
 
 pub use forwarder::Forwarder;
-pub use names::Pattern;
+pub use listen::{Listeners, bind};
 pub use policy::Counts;
 pub use settings::{Placeholder, Settings, ZoneSettings, resolvers};
-pub use socket::{Sockets, bind_zone};
 
+use crate::domain::garden::Garden;
 use crate::domain::names::{Mac, ZoneId};
 use crate::wire::dns::LONGEST_QUESTION;
 use forwarder::Step;
-use socket::GuestSocket;
+use socket::{GuestSocket, Sockets};
 
 /// What failed.
 #[derive(Debug, Error)]
@@ -59,14 +59,14 @@ pub enum DnsError {
 #[error("the addresses were not opened")]
 pub struct NotLearned;
 
-/// Ends once the kernel lets the zone's guests reach the addresses.
+/// Ends once the kernel lets those reach the addresses whose garden it is.
 pub type Learning = Pin<Box<dyn Future<Output = Result<(), NotLearned>> + Send>>;
 
 /// What the forwarder asks of the rest of the house.
 pub struct Hooks {
-    /// Opens garden addresses to a zone for at least ten minutes from now. Called before every
-    /// answer that carries them, so that they are renewed while they are in use.
-    pub learn: Box<dyn Fn(ZoneId, Vec<IpAddr>) -> Learning + Send + Sync>,
+    /// Opens garden addresses for at least ten minutes from now. Called before every answer that
+    /// carries them, so that they are renewed while they are in use.
+    pub learn: Box<dyn Fn(Garden, Vec<IpAddr>) -> Learning + Send + Sync>,
     /// The device that an address belongs to, if a table in memory says so. Budgets are a device's
     /// where this is known, so that more addresses (IPv6 gives a device as many as it likes) bring
     /// no more bytes; where it is not, they are an address's.
@@ -79,32 +79,8 @@ impl std::fmt::Debug for Hooks {
     }
 }
 
-/// Binds the sockets of zones, given as (zone, interface). See [`bind_zone`].
-pub fn bind<'a>(
-    zones: impl IntoIterator<Item = (ZoneId, &'a str)>,
-    port: u16,
-) -> Result<Vec<Sockets>, DnsError> {
-    zones.into_iter().map(|(zone, interface)| bind_zone(zone, interface, port)).collect()
-}
-
-/// Serves the zones until `shutdown` ends; answers that wait for a resolver then are not given.
-pub async fn run(
-    sockets: Vec<Sockets>,
-    settings: watch::Receiver<Arc<Settings>>,
-    hooks: Hooks,
-    shutdown: impl Future<Output = ()>,
-) {
-    let forwarder = Forwarder::new(settings, hooks);
-    let mut zones = JoinSet::new();
-    for zone in sockets {
-        zones.spawn(serve(Arc::clone(&forwarder), zone));
-    }
-    shutdown.await;
-}
-
-/// Serves one zone for as long as it is polled: abort it when the zone's interface goes, bind and
-/// serve anew when it comes back.
-pub async fn serve(forwarder: Arc<Forwarder>, sockets: Sockets) {
+/// Serves one zone for as long as it is polled.
+async fn serve(forwarder: Arc<Forwarder>, sockets: Sockets) {
     let mut tasks = JoinSet::new();
     for udp in sockets.udp {
         tasks.spawn(serve_datagrams(Arc::clone(&forwarder), sockets.zone, Arc::new(udp)));

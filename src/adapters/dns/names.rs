@@ -1,8 +1,6 @@
 //! What is known of names before anybody is asked.
 
-use std::str::FromStr;
-
-use crate::wire::dns::{Malformed, Name};
+use crate::wire::dns::Name;
 
 /// Labels of a name that is forwarded.
 const MOST_LABELS: usize = 8;
@@ -29,29 +27,6 @@ const SUFFIXES: [&str; 74] = [
     "com.au", "net.au", "org.au", "co.nz", "com.br", "co.in", "co.id", "co.th", "com.vn", "com.ph",
     "com.tr", "com.mx", "co.za", "com.ar", "co.il",
 ];
-
-/// A walled-garden name: `pay.example.net`, or with `*.` in front every name below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    name: Name,
-    below: bool,
-}
-
-impl Pattern {
-    /// Whether `name` is in this part of the garden.
-    pub fn covers(&self, name: &Name) -> bool {
-        if self.below { below(name.as_str(), self.name.as_str()) } else { *name == self.name }
-    }
-}
-
-impl FromStr for Pattern {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let (text, below) = text.strip_prefix("*.").map_or((text, false), |rest| (rest, true));
-        Ok(Self { name: text.parse()?, below })
-    }
-}
 
 /// A name that must be said not to exist.
 pub(super) fn is_canary(name: &Name) -> bool {
@@ -81,10 +56,6 @@ pub(super) fn chosen(name: &Name) -> u32 {
     u32::try_from(name.as_str().len() - registrable(name).len()).unwrap_or(u32::MAX)
 }
 
-fn below(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-}
-
 fn last_labels(text: &str, count: usize) -> &str {
     let start = text.rmatch_indices('.').nth(count - 1).map_or(0, |(dot, _)| dot + 1);
     &text[start..]
@@ -111,22 +82,6 @@ mod tests {
         ] {
             assert_eq!(registrable(&name(full)), domain);
             assert_eq!(chosen(&name(full)), free, "{full}");
-        }
-    }
-
-    #[test]
-    fn gardens_cover_what_they_say() {
-        let exact: Pattern = "Pay.Example.net".parse().unwrap();
-        let below: Pattern = "*.example.net".parse().unwrap();
-        assert!(
-            exact.covers(&name("pay.example.net")) && !exact.covers(&name("a.pay.example.net"))
-        );
-        assert!(below.covers(&name("pay.example.net")) && below.covers(&name("a.b.example.net")));
-        for other in ["example.net", "badexample.net", "example.net.evil.org"] {
-            assert!(!below.covers(&name(other)), "{other}");
-        }
-        for bad in ["", "*.", "*", "a b", "*.*.net", "http://x.net", "ü.net"] {
-            assert!(bad.parse::<Pattern>().is_err(), "{bad}");
         }
     }
 

@@ -82,7 +82,7 @@ pub(super) enum Flight {
 pub(super) enum Verdict {
     /// Send this.
     Reply(Reply),
-    /// Open these addresses to the zone, then send this.
+    /// Open these addresses to those whose garden the name is in, then send this.
     Learn(Reply),
     /// Ask a resolver.
     Forward,
@@ -131,7 +131,7 @@ impl Policy {
     ) -> Verdict {
         self.counts.questions = self.counts.questions.wrapping_add(1);
         let (name, kind) = (&question.name, question.kind);
-        let garden = settings.in_garden(zone, name);
+        let garden = settings.garden(zone, name).is_some();
         if let Some(reply) = ours(settings, zone, question, garden) {
             let refused = u32::from(reply.code == Code::Refused);
             self.counts.refused = self.counts.refused.wrapping_add(refused);
@@ -202,7 +202,7 @@ impl Policy {
         name: &Name,
         reply: Reply,
     ) -> Verdict {
-        serve(reply, settings.in_garden(zone, name))
+        serve(reply, settings.garden(zone, name).is_some())
     }
 
     /// What a guest is told when they did not: an old answer, a placeholder, or that it failed.
@@ -214,7 +214,7 @@ impl Policy {
         now: BootTime,
     ) -> Verdict {
         if let Some(old) = self.cache.stale(&question.name, question.kind, now) {
-            return serve(old, settings.in_garden(zone, &question.name));
+            return serve(old, settings.garden(zone, &question.name).is_some());
         }
         let Some(placeholder) = settings.placeholder.filter(|_| self.is_down(settings)) else {
             return Verdict::Reply(Reply::empty(Code::Failed));

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use super::names::Pattern;
+use crate::domain::garden::{Garden, Pattern};
 use crate::domain::names::ZoneId;
 use crate::wire::dns::{Kind, Name};
 
@@ -10,12 +10,14 @@ use crate::wire::dns::{Kind, Name};
 const DNS_PORT: u16 = 53;
 
 /// What the forwarder is told, and told anew whenever any of it changes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The portal's own name; answered with the zone's addresses.
     pub portal: Option<Name>,
     /// The zones that ask.
     pub zones: Vec<ZoneSettings>,
+    /// The names whose addresses devices with a pass may reach, in every zone.
+    pub app: Vec<Pattern>,
     /// Resolvers, the preferred one first. Never ourselves.
     pub upstreams: Vec<SocketAddr>,
     /// The uplink is known to be down. Silence of all resolvers is noticed without this.
@@ -28,7 +30,7 @@ pub struct Settings {
 }
 
 /// One zone's part of the [`Settings`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneSettings {
     /// Which zone.
     pub zone: ZoneId,
@@ -83,8 +85,11 @@ impl Settings {
         self.zones.iter().find(|known| known.zone == zone)
     }
 
-    pub(super) fn in_garden(&self, zone: ZoneId, name: &Name) -> bool {
-        self.zone(zone).is_some_and(|zone| zone.garden.iter().any(|part| part.covers(name)))
+    /// The garden that a name is in; the one that is open to all comes first.
+    pub(super) fn garden(&self, zone: ZoneId, name: &Name) -> Option<Garden> {
+        let held = |garden: &[Pattern]| garden.iter().any(|part| part.covers(name.as_str()));
+        let own = self.zone(zone).is_some_and(|zone| held(&zone.garden));
+        own.then_some(Garden::Zone(zone)).or_else(|| held(&self.app).then_some(Garden::App))
     }
 
     /// Our own addresses of the family that is asked for.

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::socket::bind_zone;
 use super::*;
 use crate::wire::dns::{Code, Kind, Name, Question, Reply, Response, query, response};
 
@@ -158,8 +160,8 @@ impl Bench {
         let (opens, opening) = watch::channel(true);
         let seen = Arc::clone(&learned);
         let hooks = Hooks {
-            learn: Box::new(move |zone, addresses| {
-                assert_eq!(zone, ZONE);
+            learn: Box::new(move |garden, addresses| {
+                assert_eq!(garden, Garden::Zone(ZONE));
                 let (seen, opening) = (Arc::clone(&seen), *opening.borrow());
                 Box::pin(async move {
                     sleep(Duration::from_millis(20)).await;
@@ -170,7 +172,8 @@ impl Bench {
             device: Box::new(|_, _| None),
         };
         let forwarder = Forwarder::new(watched, hooks);
-        for sockets in bind([(ZONE, "lo"), (ZoneId(1), "br-other")], PORT).unwrap() {
+        for (zone, interface) in [(ZONE, "lo"), (ZoneId(1), "br-other")] {
+            let sockets = bind_zone(zone, interface, PORT).unwrap();
             tokio::spawn(serve(Arc::clone(&forwarder), sockets));
         }
         Self { resolver, forwarder, settings, learned, opens }

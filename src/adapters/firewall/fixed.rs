@@ -1,5 +1,6 @@
 //! The elements of the sets that only a new plan changes.
 
+use super::pass::APP;
 use super::ruleset::{ICMP6_TYPES_SET, ICMPV6_TYPES, Plan, ZONES};
 use crate::config::Network;
 use crate::wire::nft::element::Element;
@@ -22,6 +23,15 @@ pub fn fixed_elements(plan: &Plan) -> Vec<(String, Vec<Element>)> {
             let elements = disjoint(&networks);
             if !elements.is_empty() {
                 all.push((zone.garden_set(v6), elements));
+            }
+        }
+    }
+    if let Some(app) = &plan.app {
+        for (v6, set) in [false, true].into_iter().zip(APP) {
+            let networks: Vec<_> = app.iter().filter(|one| one.address.is_ipv6() == v6).collect();
+            let elements = disjoint(&networks);
+            if !elements.is_empty() {
+                all.push((set.to_owned(), elements));
             }
         }
     }

@@ -6,8 +6,9 @@
 
 use super::parts::{
     CT_ORIGINAL, Side, answer, cmp, ct, device, eq, ethernet, goto, guest, jump, lookup, lookup_to,
-    mask, mask_in, rule,
+    mask, mask_in, rule, sender,
 };
+use super::pass::BLOCKED;
 use super::ruleset::{DOWN, DOWN_WITHIN, GRANTED, MARKS, Plan, QUOTA, UP, UP_WITHIN};
 use crate::wire::nft::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Verdict};
 use crate::wire::nft::keys;
@@ -19,6 +20,7 @@ impl Plan {
         rules.extend(self.upload());
         rules.extend(self.begin());
         rules.extend(self.garden("download", Side::Source, &Verdict::Accept));
+        rules.extend(self.app_answers("download"));
         rules.push(rule("download", [], [Expr::Verdict(Verdict::Drop)]));
         rules
     }
@@ -61,7 +63,9 @@ impl Plan {
                 [lookup(GRANTED), goto("begin_beside")],
             ),
         ];
+        rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("deny")]));
         rules.extend(self.garden(chain, Side::Destination, &Verdict::Accept));
+        rules.extend(self.with_pass(chain, goto("app_up")));
         rules.push(rule(chain, [], [goto("deny")]));
         rules
     }
@@ -82,7 +86,7 @@ impl Plan {
     }
 
     /// Loads the session's part of the connection mark.
-    fn session(&self) -> Vec<Expr> {
+    pub(super) fn session(&self) -> Vec<Expr> {
         vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }, mask(self.mark_mask)]
     }
 

@@ -19,7 +19,7 @@ pub const LEARNED6: &str = "learned6";
 /// An address stays open so long after the name was last asked for, or traffic last went there.
 pub const LEARNED_FOR: Duration = Duration::from_mins(15);
 /// Addresses of a family, in all zones. More than the names of any garden lead to.
-const LEARNED_MOST: u32 = 16_384;
+pub(super) const LEARNED_MOST: u32 = 16_384;
 
 impl Plan {
     pub(super) fn garden_sets(&self) -> Vec<Set> {
@@ -89,23 +89,31 @@ impl ZonePlan {
 /// Linux 6.12).
 pub fn learn(batch: &mut Batch, zone: &ZonePlan, addresses: &[IpAddr]) {
     for (v6, set) in [(false, LEARNED4), (true, LEARNED6)] {
-        let mut elements: Vec<Element> = addresses
-            .iter()
-            .filter(|address| address.is_ipv6() == v6)
-            .map(|address| Element::key(keys::place(&zone.interface, *address)))
-            .collect();
-        elements.sort_by(|a, b| a.key.cmp(&b.key));
-        elements.dedup();
-        batch.destroy_elements(set, &elements);
-        for element in &mut elements {
-            element.timeout_ms = u64::try_from(LEARNED_FOR.as_millis()).ok();
-        }
-        batch.add_elements(set, &elements);
+        let place = |address| keys::place(&zone.interface, address);
+        put(batch, set, (addresses, v6), place);
     }
 }
 
+/// Puts the addresses of a family in a set, for [`LEARNED_FOR`] from now.
+pub(super) fn put(
+    batch: &mut Batch,
+    set: &str,
+    (addresses, v6): (&[IpAddr], bool),
+    key: impl Fn(IpAddr) -> Vec<u8>,
+) {
+    let family = addresses.iter().filter(|address| address.is_ipv6() == v6);
+    let mut elements: Vec<Element> = family.map(|address| Element::key(key(*address))).collect();
+    elements.sort_by(|a, b| a.key.cmp(&b.key));
+    elements.dedup();
+    batch.destroy_elements(set, &elements);
+    for element in &mut elements {
+        element.timeout_ms = u64::try_from(LEARNED_FOR.as_millis()).ok();
+    }
+    batch.add_elements(set, &elements);
+}
+
 /// Live traffic keeps its way open. Behind the lookup, since this would add what is not there.
-fn renew(set: &str) -> Expr {
+pub(super) fn renew(set: &str) -> Expr {
     Expr::Dynset {
         op: DynsetOp::Update,
         set: set.into(),

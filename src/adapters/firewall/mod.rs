@@ -11,6 +11,7 @@ mod forward;
 mod garden;
 mod monitor;
 mod parts;
+mod pass;
 mod ruleset;
 mod sessions;
 mod socket;
@@ -29,10 +30,10 @@ pub use ruleset::{Plan, ZonePlan};
 pub use socket::NetfilterError;
 
 use crate::adapters::inbox::Inbox;
-use crate::config::{Config, OnStop};
+use crate::config::{Config, OnStop, garden as places};
 use crate::domain::effect::Firewall;
 use crate::domain::event::Live;
-use crate::domain::names::ZoneId;
+use crate::domain::garden::Garden as Whose;
 use socket::Netfilter;
 use worker::Order;
 
@@ -81,11 +82,11 @@ pub struct NotOpened;
 pub struct Garden(mpsc::Sender<Order>);
 
 impl Garden {
-    /// Opens addresses to a zone's guests, online or not, for [`garden::LEARNED_FOR`] from now or
-    /// from the last packet that a guest sends there. Ends once the kernel has confirmed it.
-    pub async fn learn(&self, zone: ZoneId, addresses: Vec<IpAddr>) -> Result<(), NotOpened> {
+    /// Opens addresses to those whose garden it is, for [`garden::LEARNED_FOR`] from now or from
+    /// the last packet that a guest sends there. Ends once the kernel has confirmed it.
+    pub async fn learn(&self, whose: Whose, addresses: Vec<IpAddr>) -> Result<(), NotOpened> {
         let (done, confirmed) = oneshot::channel();
-        self.0.try_send(Order::Learn { zone, addresses, done }).map_err(|_| NotOpened)?;
+        self.0.try_send(Order::Learn { whose, addresses, done }).map_err(|_| NotOpened)?;
         confirmed.await.map_err(|_| NotOpened)?
     }
 }
@@ -154,12 +155,14 @@ impl Plan {
             name: zone.name.clone(),
             interface: zone.interface.clone(),
             roam: zone.roam,
-            garden: zone.walled_garden.clone(),
+            garden: places::networks(&zone.walled_garden).collect(),
             router_ports: zone.users_to_router.clone(),
         });
         Self {
             zones: zones.collect(),
             mark_mask: config.firewall.mark_mask,
+            app: config.pass.as_ref().map(|pass| places::networks(&pass.garden).collect()),
+            dns_port: config.dns.port,
             portal_ports: std::iter::once(config.portal.port).chain(secure).collect(),
             intercept_port: config.portal.intercept_port,
             flows: (config.firewall.flows_per_device, config.firewall.flows_per_stranger),

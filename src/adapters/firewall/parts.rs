@@ -78,6 +78,11 @@ pub(super) fn device() -> Vec<Expr> {
     ]
 }
 
+/// `ether saddr` in registers 0 and 1.
+pub(super) fn sender() -> Vec<Expr> {
+    vec![Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R0 }]
+}
+
 pub(super) fn l4(protocol: u8) -> Vec<Expr> {
     vec![Expr::Meta { key: MetaKey::L4Proto, dreg: Reg::R0 }, cmp(CmpOp::Eq, [protocol])]
 }

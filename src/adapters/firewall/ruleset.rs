@@ -15,8 +15,9 @@
 use super::flows;
 use super::parts::{
     Side, answer, bit, cmp, ct, destination_port, device, ethernet, goto, guest, jump, l4, lookup,
-    rule, set,
+    rule, sender, set,
 };
+use super::pass::{self, BLOCKED};
 use crate::config::{Network, RouterPort};
 use crate::domain::names::{Mac, ZoneId};
 use crate::wire::nft::expr::{
@@ -86,6 +87,10 @@ pub struct Plan {
     pub portal_ports: Vec<u16>,
     /// TCP port that intercepted requests are redirected to.
     pub intercept_port: u16,
+    /// Addresses that a pass opens; `None` without passes.
+    pub app: Option<Vec<Network>>,
+    /// Port of the DNS forwarder, UDP and TCP.
+    pub dns_port: u16,
     /// Connections that a device may hold once it is online, and before.
     pub flows: (u32, u32),
     /// Whether others' flow tables, past which limits do not reach, are put up with.
@@ -146,7 +151,7 @@ impl Plan {
         Ruleset {
             table: Table { name: TABLE.into(), flags: self.flags, owner: None },
             sets: self.sets(),
-            chains: chains(),
+            chains: chains(if self.app.is_some() { &pass::CHAINS } else { &[] }),
             rules: self.rules(),
         }
     }
@@ -170,6 +175,7 @@ impl Plan {
         sets.extend(BY_STATION.map(|name| sized(set(name, station, SET_TIMEOUT))));
         sets.extend(BY_MARK.map(|name| sized(set(name, mark, SET_TIMEOUT))));
         sets.extend(self.garden_sets());
+        sets.extend(self.pass_sets());
         sets.extend(flows::sets());
         sets.push(set(ICMP6_TYPES_SET, (datatype::ICMPV6_TYPE, 1), 0));
         sets
@@ -183,12 +189,13 @@ impl Plan {
         rules.extend(self.redirect());
         rules.extend(self.router());
         rules.extend(self.forward());
+        rules.extend(self.app());
         rules.extend(deny());
         rules
     }
 
     /// New connections of devices that are not granted: HTTP to the intercept listener, DNS to
-    /// the router's own resolver, whatever address they were sent to. They carry a mark of their
+    /// the forwarder, whatever address they were sent to. They carry a mark of their
     /// device, by which a grant forgets them: conntrack's filter by address is wrong for IPv6
     /// (seen on 6.18: it removes all others).
     fn redirect(&self) -> Vec<Rule> {
@@ -197,13 +204,17 @@ impl Plan {
             rule("first_packet", [], [goto(chain)]),
             rule(chain, [device()], [lookup(GRANTED), Expr::Verdict(Verdict::Return)]),
         ];
+        rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("redirected")]));
         rules.extend(self.garden(chain, Side::Destination, &Verdict::Return));
+        rules.extend(self.with_pass(chain, jump("app_direct")));
+        rules.push(rule(chain, [], [goto("redirected")]));
+        let chain = "redirected";
         rules.extend([
             rule(chain, [l4(TCP), destination_port(80)], [goto("to_intercept")]),
             rule(chain, [l4(UDP), destination_port(DNS_PORT)], [goto("to_dns")]),
             rule(chain, [l4(TCP), destination_port(DNS_PORT)], [goto("to_dns")]),
         ]);
-        for (chain, port) in [("to_intercept", self.intercept_port), ("to_dns", DNS_PORT)] {
+        for (chain, port) in [("to_intercept", self.intercept_port), ("to_dns", self.dns_port)] {
             rules.push(rule(
                 chain,
                 [self.redirected()],
@@ -220,7 +231,7 @@ impl Plan {
     }
 
     /// Loads what [`Self::redirected_mark`] computes: the last four bytes of the source MAC.
-    fn redirected(&self) -> Vec<Expr> {
+    pub(super) fn redirected(&self) -> Vec<Expr> {
         let kept = self.mark_mask ^ self.redirected_bit();
         vec![
             Expr::Payload { base: Base::Link, offset: 8, len: 4, dreg: Reg::R0 },
@@ -251,9 +262,10 @@ impl Plan {
             rule(chain, [l4(ICMP), vec![icmp_type, cmp(CmpOp::Eq, [ICMP_ECHO_REQUEST])]], accept()),
             rule(chain, [l4(IGMP)], accept()),
         ];
+        let dns = [DNS_PORT, self.dns_port];
+        let tcp = dns.iter().chain(&self.portal_ports).chain([&self.intercept_port]);
+        let udp = DHCP_PORTS.into_iter().chain(dns).map(|port| (UDP, port));
         rules.extend(DHCP_PORTS.map(|port| flows::cap_dhcp(chain, port)));
-        let tcp = [&DNS_PORT].into_iter().chain(&self.portal_ports).chain([&self.intercept_port]);
-        let udp = DHCP_PORTS.into_iter().chain([DNS_PORT]).map(|port| (UDP, port));
         for (l4proto, port) in udp.chain(tcp.map(|port| (TCP, *port))) {
             rules.push(rule(chain, [l4(l4proto), destination_port(port)], accept()));
         }
@@ -323,7 +335,7 @@ fn deny() -> [Rule; 4] {
     ]
 }
 
-fn chains() -> Vec<Chain> {
+fn chains(more: &[&'static str]) -> Vec<Chain> {
     let base = |name: &str, kind: &str, hook, priority| Chain {
         name: name.into(),
         hook: Some(Hook { kind: kind.into(), hook, priority, drop_by_default: false }),
@@ -339,6 +351,7 @@ fn chains() -> Vec<Chain> {
         "guest_flow",
         "crowd",
         "newcomer",
+        "redirected",
         "to_intercept",
         "to_dns",
         "router",
@@ -350,6 +363,6 @@ fn chains() -> Vec<Chain> {
         "download",
         "deny",
     ];
-    chains.extend(plain.map(|name| Chain { name: name.into(), hook: None }));
+    chains.extend(plain.iter().chain(more).map(|name| Chain { name: (*name).into(), hook: None }));
     chains
 }

@@ -24,6 +24,8 @@ fn plan() -> Plan {
             router_ports: Vec::new(),
         }],
         mark_mask: 0xffff_0000,
+        app: None,
+        dns_port: 2054,
         portal_ports: vec![2050],
         intercept_port: 2051,
         flows: (1000, 200),
@@ -37,6 +39,7 @@ fn two_zones() -> Plan {
     plan.zones[0].garden = ["198.51.100.0/24", "198.51.100.7", "2001:db8:1::/48"]
         .map(|network| network.parse().unwrap())
         .to_vec();
+    plan.app = Some(vec!["203.0.113.64/26".parse().unwrap()]);
     plan.zones.push(ZonePlan {
         name: "vip".into(),
         interface: "br-vip".into(),
@@ -280,7 +283,7 @@ fn learned_addresses_are_open_until_they_time_out() {
     let garden = handle.garden();
     let learn = |zone, addresses: &[&str]| {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        runtime.block_on(garden.learn(ZoneId(zone), addresses))
+        runtime.block_on(garden.learn(Whose::Zone(ZoneId(zone)), addresses))
     };
     // Twice the same, once more, and in another zone: each is renewed, none is refused.
     let both = ["203.0.113.5", "2001:db8:9::5", "203.0.113.5"];

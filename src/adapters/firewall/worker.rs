@@ -1,5 +1,6 @@
 //! The firewall's threads.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use super::fixed::fixed_elements;
 use super::monitor::Monitor;
 use super::ruleset::{Plan, TABLE};
 use super::socket::{Netfilter, NetfilterError};
-use super::{FirewallError, Found, NotOpened, garden, parts, sessions};
+use super::{FirewallError, Found, NotOpened, garden, parts, pass, sessions};
 use crate::adapters::inbox::Inbox;
 use crate::config::OnStop;
-use crate::domain::effect::{Firewall, Grant};
+use crate::domain::effect::{Firewall, Grant, Pass};
 use crate::domain::event::Event;
-use crate::domain::names::ZoneId;
+use crate::domain::garden::Garden;
+use crate::domain::names::Mac;
 use crate::wire::conntrack::MarkFilter;
 use crate::wire::nft::keys::datatype;
 use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
@@ -28,7 +30,7 @@ use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 #[derive(Debug)]
 pub(super) enum Order {
     Effect(Firewall),
-    Learn { zone: ZoneId, addresses: Vec<IpAddr>, done: oneshot::Sender<Result<(), NotOpened>> },
+    Learn { whose: Garden, addresses: Vec<IpAddr>, done: oneshot::Sender<Result<(), NotOpened>> },
     Stop(OnStop),
 }
 
@@ -90,13 +92,18 @@ pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Foun
         info!(sessions = live.len(), "adopted the table");
         return Ok(Found::Ours(live));
     }
-    build(kernel, plan, &[])?;
+    build(kernel, plan, &[], &BTreeSet::new())?;
     info!("built the table");
     Ok(Found::Nothing)
 }
 
 /// Replaces the table in one transaction, then reads it back.
-fn build(kernel: &mut Netfilter, plan: &Plan, grants: &[Grant]) -> Result<(), FirewallError> {
+fn build(
+    kernel: &mut Netfilter,
+    plan: &Plan,
+    grants: &[Grant],
+    blocked: &BTreeSet<Mac>,
+) -> Result<(), FirewallError> {
     let mut batch = kernel.batch(TABLE, None);
     plan.ruleset().replace(&mut batch);
     for (set, elements) in fixed_elements(plan) {
@@ -105,6 +112,7 @@ fn build(kernel: &mut Netfilter, plan: &Plan, grants: &[Grant]) -> Result<(), Fi
     for grant in grants {
         sessions::add(&mut batch, plan, grant);
     }
+    pass::block(&mut batch, blocked);
     kernel.commit(batch)?;
     match differences(kernel, plan)? {
         found if found.is_empty() => Ok(()),
@@ -142,6 +150,8 @@ pub(super) struct Worker {
     plan: Arc<Plan>,
     marks: SyncSender<u32>,
     inbox: Inbox,
+    /// Kept for the tables to come.
+    blocked: BTreeSet<Mac>,
 }
 
 impl Worker {
@@ -151,16 +161,16 @@ impl Worker {
         marks: SyncSender<u32>,
         inbox: Inbox,
     ) -> Self {
-        Self { kernel, plan, marks, inbox }
+        Self { kernel, plan, marks, inbox, blocked: BTreeSet::new() }
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Order>) {
         while let Some(order) = queue.blocking_recv() {
             match order {
                 Order::Effect(effect) => self.carry_out(effect),
-                Order::Learn { zone, addresses, done } => {
+                Order::Learn { whose, addresses, done } => {
                     // The guest who asked may have gone.
-                    let _ = done.send(self.learn(zone, &addresses));
+                    let _ = done.send(self.learn(whose, &addresses));
                 }
                 Order::Stop(on_stop) => return self.stop(on_stop),
             }
@@ -197,20 +207,49 @@ impl Worker {
                 }
                 Err(problem) => error!(%problem, "reading the counters failed"),
             },
+            Firewall::Pass(pass) => self.open_pass(&pass),
+            Firewall::Block(devices) => self.block(devices),
         }
     }
 
-    fn learn(&mut self, zone: ZoneId, addresses: &[IpAddr]) -> Result<(), NotOpened> {
-        let zone = self.plan.zones.get(usize::from(zone.0)).ok_or(NotOpened)?;
+    fn learn(&mut self, whose: Garden, addresses: &[IpAddr]) -> Result<(), NotOpened> {
+        let mut batch = self.kernel.batch(TABLE, None);
+        match whose {
+            Garden::Zone(zone) => {
+                let zone = self.plan.zones.get(usize::from(zone.0)).ok_or(NotOpened)?;
+                garden::learn(&mut batch, zone, addresses);
+            }
+            Garden::App if self.plan.app.is_some() => pass::learn(&mut batch, addresses),
+            Garden::App => return Err(NotOpened),
+        }
         if addresses.is_empty() {
             return Ok(());
         }
-        let mut batch = self.kernel.batch(TABLE, None);
-        garden::learn(&mut batch, zone, addresses);
         self.kernel.commit(batch).map_err(|problem| {
-            warn!(zone = zone.name, %problem, "opening garden addresses failed");
+            warn!(?whose, %problem, "opening garden addresses failed");
             NotOpened
         })
+    }
+
+    fn open_pass(&mut self, pass: &Pass) {
+        let mut batch = self.kernel.batch(TABLE, None);
+        let opened = pass::open(&mut batch, &self.plan, pass)
+            && self
+                .kernel
+                .commit(batch)
+                .inspect_err(|problem| error!(%problem, "opening a pass failed"))
+                .is_ok();
+        self.inbox.tell(Event::Passed { zone: pass.zone, mac: pass.mac, opened });
+    }
+
+    fn block(&mut self, devices: BTreeSet<Mac>) {
+        let mut batch = self.kernel.batch(TABLE, None);
+        pass::block(&mut batch, &devices);
+        self.blocked = devices;
+        if let Err(problem) = self.kernel.commit(batch) {
+            error!(%problem, "blocking failed: rebuilding");
+            self.inbox.tell(Event::TableLost);
+        }
     }
 
     /// Puts a session in the place of what stands for its device and mark, in one transaction.
@@ -232,7 +271,7 @@ impl Worker {
     }
 
     fn rebuild(&mut self, grants: &[Grant]) {
-        match build(&mut self.kernel, &self.plan, grants) {
+        match build(&mut self.kernel, &self.plan, grants, &self.blocked) {
             Ok(()) => {
                 info!(sessions = grants.len(), "rebuilt the table");
                 for grant in grants {
@@ -257,7 +296,7 @@ impl Worker {
     /// A table without guests, and with a set that is not of the plan: the next start takes it for
     /// another's, builds its own and lets in again whose time is not over.
     fn close(&mut self) -> Result<(), FirewallError> {
-        build(&mut self.kernel, &self.plan, &[])?;
+        build(&mut self.kernel, &self.plan, &[], &self.blocked)?;
         let mut batch = self.kernel.batch(TABLE, None);
         batch.add_set(&parts::set("closed", (datatype::MARK, 4), 0));
         Ok(self.kernel.commit(batch)?)

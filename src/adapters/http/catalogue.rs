@@ -64,6 +64,7 @@ pub(super) struct Catalogue {
     pub(super) code: CodeTexts,
     pub(super) online: OnlineTexts,
     pub(super) ended: EndedTexts,
+    pub(super) passing: NoticeTexts,
     pub(super) blocked: NoticeTexts,
     pub(super) busy: NoticeTexts,
     pub(super) foreign: NoticeTexts,
@@ -96,7 +97,7 @@ texts! { NoticeTexts: title, text }
 texts! { RefusalTexts:
     bad_phone, country, too_soon, too_many, not_sent, wrong_code, code_expired, code_dead,
     bad_token, token_expired, token_used, token_elsewhere, clock_untrusted, full, failed,
-    no_consent,
+    no_consent, no_pass,
 }
 texts! { Units: whole_hours, hours, minutes, seconds }
 texts! { SmsTexts: text }
@@ -132,6 +133,7 @@ impl Catalogue {
             Refusal::Full => &texts.full,
             Refusal::Failed => &texts.failed,
             Refusal::NoConsent => &texts.no_consent,
+            Refusal::NoPass => &texts.no_pass,
         };
         text.clone()
     }

@@ -87,6 +87,10 @@ pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<S
             retry: false,
         }
         .render(),
+        View::Passing { left } => {
+            let said = fill(&text.passing.text, &[("left", &text.length(*left))]);
+            notice(frame, &text.passing.title, &said, false)
+        }
         View::Blocked => notice(frame, &text.blocked.title, &text.blocked.text, false),
     }
 }

@@ -106,6 +106,7 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/code", post(code).get(home))
         .route("/return", post(come_back).get(home))
         .route("/change", post(change).get(home))
+        .route("/pass", post(pass).get(home))
         .route("/logout", post(logout).get(home))
         .route("/f/{token}", get(follow))
         .route("/terms", get(terms))
@@ -216,6 +217,10 @@ async fn come_back(State(site): State<Arc<Site>>, guest: Guest) -> Response {
 
 async fn change(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::ChangeNumber, Typed::default()).await
+}
+
+async fn pass(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    site.act(&guest, Ask::Pass, Typed::default()).await
 }
 
 async fn logout(State(site): State<Arc<Site>>, guest: Guest) -> Response {

@@ -121,6 +121,7 @@ fn every_view() -> Vec<View> {
         ask_code(refused),
         View::Online { left: None, used: (1, 2), quota_left: Some(3) },
         View::Ended { reason: EndReason::Quota },
+        View::Passing { left: Duration::from_secs(60) },
         View::Blocked,
     ]
 }

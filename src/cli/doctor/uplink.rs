@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Finding;
 use crate::adapters::client;
-use crate::config::Config;
+use crate::config::{Config, garden};
 use crate::domain::probe::{Answer, CHECKS, Check, System, Verdict};
 
 /// Time for one check.
@@ -56,10 +56,26 @@ fn ask(check: &Check) -> anyhow::Result<Verdict> {
     Ok(check.judge(Answer { status, length, body: &body }))
 }
 
+/// The same by name: nothing needs to be asked.
+pub(super) fn garden_names(config: &Config) -> Vec<Finding> {
+    let found = config.checks_in_gardens().into_iter();
+    let finding = |evidence| {
+        Finding::new(
+            evidence,
+            "take that name out, or name the hosts below it that guests need: a phone that gets \
+             its answer before the login opens no page",
+        )
+    };
+    found.map(finding).collect()
+}
+
 /// A check that is answered before the login says "online" too early, and no sheet opens.
 pub(super) fn garden(config: &Config) -> Vec<Finding> {
-    let gardens: Vec<_> =
-        config.zone.iter().filter(|zone| !zone.walled_garden.is_empty()).collect();
+    let gardens: Vec<_> = config
+        .zone
+        .iter()
+        .filter(|zone| garden::networks(&zone.walled_garden).next().is_some())
+        .collect();
     if gardens.is_empty() {
         return Vec::new();
     }
@@ -73,7 +89,7 @@ pub(super) fn garden(config: &Config) -> Vec<Finding> {
         .into_iter()
         .filter_map(|zone| {
             let (host, address) = resolved.iter().find(|(_, address)| {
-                zone.walled_garden.iter().any(|network| network.contains(*address))
+                garden::networks(&zone.walled_garden).any(|network| network.contains(*address))
             })?;
             Some(Finding::new(
                 format!(

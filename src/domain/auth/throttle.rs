@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::effect::Refusal;
 use crate::domain::event::SavedMessage;
 use crate::domain::names::{BootTime, GuestKey, Mac};
-use crate::domain::policy::CodePolicy;
+use crate::domain::policy::{CodePolicy, PassPolicy};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -21,6 +21,7 @@ pub(in crate::domain) struct Throttle {
     hour: Window,
     day: Window,
     tokens: Window,
+    passes: Window,
     /// The last message of each device that must wait for another.
     recent: BTreeMap<Mac, BootTime>,
 }
@@ -40,6 +41,7 @@ impl Throttle {
             hour: Window::new(HOUR),
             day: Window::new(DAY),
             tokens: Window::new(Duration::from_mins(1)),
+            passes: Window::new(DAY),
             recent: BTreeMap::new(),
         }
     }
@@ -117,6 +119,25 @@ impl Throttle {
         }
         for (subject, _) in limits {
             self.tokens.add(subject, now + self.tokens.length);
+        }
+        Ok(())
+    }
+
+    /// Counts a pass of this device, if it may have another today.
+    pub(in crate::domain) fn pass(
+        &mut self,
+        mac: Mac,
+        policy: &PassPolicy,
+        now: BootTime,
+    ) -> Result<(), Refusal> {
+        self.passes.slide(now);
+        let limits =
+            [(Subject::Device(mac), policy.per_device_day), (Subject::Store, policy.per_store_day)];
+        if limits.iter().any(|(subject, limit)| self.passes.count(*subject) >= *limit) {
+            return Err(Refusal::NoPass);
+        }
+        for (subject, _) in limits {
+            self.passes.add(subject, now);
         }
         Ok(())
     }
@@ -225,6 +246,17 @@ mod tests {
         assert_eq!(ask(5, 98, 9000), Ok(()));
         assert_eq!(ask(6, 97, 9000), Err(Refusal::TooMany));
         assert_eq!(ask(6, 97, 86_400), Ok(()));
+    }
+
+    #[test]
+    fn passes_of_a_device_and_of_the_store_are_counted() {
+        let rules =
+            PassPolicy { length: Duration::from_mins(1), per_device_day: 2, per_store_day: 4 };
+        let mut throttle = Throttle::new();
+        let mut ask = |n, now| throttle.pass(device(n), &rules, at(now));
+        assert_eq!([ask(1, 0), ask(1, 60), ask(1, 120)], [Ok(()), Ok(()), Err(Refusal::NoPass)]);
+        assert_eq!([ask(2, 120), ask(3, 120), ask(4, 120)], [Ok(()), Ok(()), Err(Refusal::NoPass)]);
+        assert_eq!([ask(1, 86_399), ask(1, 86_400)], [Err(Refusal::NoPass), Ok(())]);
     }
 
     #[test]

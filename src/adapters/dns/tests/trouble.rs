@@ -1,6 +1,8 @@
 //! When resolvers are silent, guests rude and questions many.
 
 use super::*;
+use crate::adapters::neighbours::{Link, Links};
+use crate::clock;
 
 #[tokio::test]
 async fn while_no_resolver_answers_names_lead_to_the_portal() {
@@ -108,21 +110,43 @@ async fn rubbish_is_counted_and_not_answered() {
 #[tokio::test]
 async fn an_interface_that_is_not_there_is_named() {
     own_namespace();
-    let Err(problem) = bind([(ZONE, "br-gone")], PORT) else { panic!("bound to nothing") };
+    let Err(problem) = bind_zone(ZONE, "br-gone", PORT) else { panic!("bound to nothing") };
     assert!(problem.to_string().starts_with("UDP port 2053 on br-gone: "), "{problem}");
 }
 
+fn link(index: u32) -> Links {
+    let mac = crate::domain::names::Mac([2, 0, 0, 0, 0, 9]);
+    let name = "br-late".to_owned();
+    let link = Link { index, name: name.clone(), mac, up: true, addresses: Vec::new() };
+    [(name, link)].into()
+}
+
 #[tokio::test]
-async fn it_stops_when_told() {
+async fn interfaces_are_followed_until_it_is_told_to_stop() {
     own_namespace();
     let (_settings, watched) = watch::channel(Arc::new(Settings::default()));
     let learn = |_, _| -> Learning { Box::pin(async { Ok(()) }) };
     let hooks = Hooks { learn: Box::new(learn), device: Box::new(|_, _| None) };
-    let sockets = bind([(ZONE, "lo")], PORT).unwrap();
-    run(sockets, watched, hooks, sleep(Duration::from_millis(50))).await;
-    tokio::task::yield_now().await;
-    sleep(Duration::from_millis(20)).await;
-    bind([(ZONE, "lo")], PORT).unwrap();
-    let refused = TcpStream::connect("192.0.2.1:2054").await;
-    assert!(refused.is_err());
+    let (links, news) = watch::channel(Links::new());
+    let (stop, stopped) = watch::channel(false);
+    let listeners = bind([(ZONE, "br-late".to_owned())], PORT).unwrap();
+    let running = tokio::spawn(listeners.run(Forwarder::new(watched, hooks), news, stopped));
+    let index = || nix::net::if_::if_nametoindex("br-late").unwrap();
+    for address in ["192.0.2.9", "192.0.2.10"] {
+        // Made, and made again: another interface by the same name.
+        ip("link add br-late type bridge");
+        ip(&format!("addr add {address}/32 dev br-late"));
+        ip("link set br-late up");
+        links.send(link(index())).unwrap();
+        let deadline = clock::boot().0 + 5000;
+        while bind_zone(ZONE, "br-late", PORT).is_ok() {
+            assert!(clock::boot().0 < deadline, "nobody listens on the new interface");
+            sleep(Duration::from_millis(10)).await;
+        }
+        ip("link del br-late");
+        links.send(Links::new()).unwrap();
+        tokio::task::yield_now().await;
+    }
+    stop.send(true).unwrap();
+    timeout(PATIENCE, running).await.unwrap().unwrap();
 }
