@@ -190,7 +190,9 @@ impl Watcher {
             self.found.insert(index, bridge.clone());
         }
         self.stations.keep_bridges(|index| self.found.contains_key(&index));
-        links.iter().for_each(|link| self.look_at_port(link, &mut route));
+        for link in &links {
+            self.look_at_port(link, &mut route);
+        }
         Ok(())
     }
 
