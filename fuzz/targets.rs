@@ -25,7 +25,7 @@ use maitred::wire::nft::expr::Expr;
 use maitred::wire::nft::keys;
 use maitred::wire::nft::message::{Reply, replies};
 use maitred::wire::nft::object::{Chain, Rule, Set, Table};
-use maitred::wire::{dhcp, evidence};
+use maitred::wire::{dhcp, evidence, route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -142,8 +142,9 @@ pub fn names(bytes: &[u8]) {
     }
 }
 
-/// A datagram from the kernel's firewall.
+/// A datagram from the kernel's firewall, or about interfaces.
 pub fn netlink(bytes: &[u8]) {
+    assert!(route::messages(bytes).count() <= bytes.len());
     for reply in replies(bytes) {
         let Ok(Reply::Message { attrs, .. }) = reply else { continue };
         // What we could have said says the same when we say it.

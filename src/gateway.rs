@@ -213,7 +213,10 @@ impl Gateway {
             self.take(envelope);
         }
         self.handle(Event::Stopping);
-        let Hands { firewall, store, sms, .. } = self.hands;
+        let Hands { firewall, store, sms, neighbours } = self.hands;
+        let (domain, waiting) = (self.domain, self.waiting);
+        // Closing a packet socket takes the kernel 10 ms: meanwhile the record is closed.
+        tokio::task::spawn_blocking(move || drop((neighbours, domain, waiting)));
         let closing = tokio::task::spawn_blocking(move || {
             if let Some(sms) = sms
                 && !sms.stop(SMS_WITHIN)

@@ -417,7 +417,7 @@ impl Store {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let links = watch(vec![BRIDGE.to_owned()]).await.unwrap();
+                let links = watch(vec![BRIDGE.to_owned()]).unwrap();
                 let (inbox, events) = Inbox::new();
                 let captures = Captures::new([(ZONE, BRIDGE.to_owned())], inbox);
                 let mut ears = Ears { captures, links, events, loud: 0, marks: 0 };

@@ -1,7 +1,7 @@
 //! `maitred run`: be the gateway.
 //!
 //! The order is the point: privileges go before the first thread starts, the table stands before
-//! anything else is opened, and every port is bound before the first guest is answered.
+//! a port is opened, and every port is bound before the first guest is answered.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -76,12 +76,15 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let hangups = on(SignalKind::hangup())?;
     let (inbox, outlet) = Inbox::new();
     let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
-    let (table, found) = firewall::open(firewall::Plan::from_config(config), inbox.clone())?;
+    let (plan, outcomes) = (firewall::Plan::from_config(config), inbox.clone());
+    // Beside the record: either takes a while with thousands of guests online.
+    let table = tokio::task::spawn_blocking(move || firewall::open(plan, outcomes));
     let (keys, made) = keys::load_or_make(&config.store.state_dir)?;
     let (store, snapshot) = open_store(config, &keys, clock, &inbox)?;
     if made && !snapshot.guests.is_empty() {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
+    let (table, found) = table.await.context("opening the firewall")??;
     let secrets = Secrets { guest_key: keys.guest };
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets, keys::random()?);

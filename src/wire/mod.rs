@@ -7,3 +7,4 @@ pub mod dns;
 pub mod evidence;
 pub mod nd;
 pub mod nft;
+pub mod route;

@@ -11,12 +11,6 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkInfo,
-    LinkMessage,
-};
-use netlink_packet_route::neighbour::NeighbourMessage;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
@@ -27,6 +21,7 @@ use crate::clock;
 use crate::config::Zone;
 use crate::domain::event::Event;
 use crate::domain::names::{BootTime, Mac, ZoneId};
+use crate::wire::route::{Entry, Link, Reply, bound, entries, isolate, links};
 
 /// Changes come in bursts; they are taken in together after this long.
 const BURST: Duration = Duration::from_millis(20);
@@ -35,7 +30,7 @@ const LOOK_EVERY_MS: u16 = 60_000;
 /// Bridge entries are read anew after this long at the soonest, and after twenty times as long as
 /// the last reading took.
 const REREAD: (Duration, u32) = (Duration::from_secs(1), 20);
-/// Devices that a bridge may learn of.
+/// Devices that a bridge may learn of: random addresses must not fill the kernel's memory.
 const MOST_LEARNED: u32 = 32_768;
 /// Between two lines in the log about devices that moved.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -124,14 +119,10 @@ impl Watcher {
 
     fn take_in(&mut self, news: &mut News, moved: &mut BTreeSet<(ZoneId, Mac)>) -> io::Result<()> {
         let now = clock::boot();
-        let all = news.drain(|message| match message {
-            Message::NewLink(_) | Message::DelLink(_) => self.links_changed = true,
-            Message::NewNeighbour(message) => self.hear(&message, now, moved),
-            Message::DelNeighbour(message) => {
-                if let Some((station, port)) = stations::station(&message) {
-                    self.stations.forget(station, port);
-                }
-            }
+        let all = news.drain(|reply| match reply {
+            Reply::Link(_) | Reply::LinkGone => self.links_changed = true,
+            Reply::Heard(entry) => self.hear(entry, now, moved),
+            Reply::Forgotten(entry) => self.stations.forget(entry.into(), entry.port),
             _ => {}
         })?;
         // What found no room may find it now.
@@ -139,16 +130,10 @@ impl Watcher {
         Ok(())
     }
 
-    fn hear(
-        &mut self,
-        message: &NeighbourMessage,
-        now: BootTime,
-        moved: &mut BTreeSet<(ZoneId, Mac)>,
-    ) {
-        let Some((station, port)) = stations::station(message) else { return };
-        let Some(bridge) = self.found.get(&station.bridge) else { return };
-        if self.stations.hear(station, port, now) == Heard::Elsewhere {
-            moved.insert((bridge.zone, station.mac));
+    fn hear(&mut self, entry: Entry, now: BootTime, moved: &mut BTreeSet<(ZoneId, Mac)>) {
+        let Some(bridge) = self.found.get(&entry.bridge) else { return };
+        if self.stations.hear(entry.into(), entry.port, now) == Heard::Elsewhere {
+            moved.insert((bridge.zone, entry.mac));
         }
     }
 
@@ -158,54 +143,50 @@ impl Watcher {
         if !self.links_changed {
             return Ok(());
         }
-        let (mut links, mut route) = (Vec::new(), Route::open()?);
-        route.dump(Message::GetLink(LinkMessage::default()), |message| {
-            if let Message::NewLink(link) = message {
-                links.push(link);
+        let (mut all, mut route) = (Vec::<Link>::new(), Route::open()?);
+        route.dump(links(0), |reply| {
+            if let Reply::Link(link) = reply {
+                all.push(link);
             }
             true
         })?;
         self.links_changed = false;
         let before = std::mem::take(&mut self.found);
-        for link in &links {
-            let bridge = name(link)
-                .and_then(|name| self.bridges.iter().find(|bridge| bridge.interface == name));
+        for Link { index, name: interface, is_bridge, learns_all, .. } in &all {
+            let bridge = self.bridges.iter().find(|bridge| bridge.interface == *interface);
             let Some(bridge) = bridge else { continue };
-            let (index, interface) = (link.header.index, &bridge.interface);
-            if !is_bridge(link) {
+            if !is_bridge {
                 if bridge.isolate && self.no_bridges.insert(bridge.zone) {
                     warn!(interface, "isolate: not a bridge, its guests reach each other");
                 }
                 continue;
             }
-            if !before.contains_key(&index) {
+            if !before.contains_key(index) {
                 // Its devices were heard while nobody knew it.
                 self.lost = true;
-                if learns_all(link)
-                    && let Err(error) = bound(&mut route, index)
-                {
+                if *learns_all && let Err(error) = route.change(bound(*index, MOST_LEARNED, 0)) {
                     warn!(interface, %error, "the bridge learns without bounds");
                 }
             }
-            self.found.insert(index, bridge.clone());
+            self.found.insert(*index, bridge.clone());
         }
         self.stations.keep_bridges(|index| self.found.contains_key(&index));
-        for link in &links {
+        for link in &all {
             self.look_at_port(link, &mut route);
         }
         Ok(())
     }
 
-    fn look_at_port(&self, link: &LinkMessage, route: &mut Route) {
-        let isolate = port_of(link)
+    fn look_at_port(&self, link: &Link, route: &mut Route) {
+        let isolated = link
+            .port_of
             .and_then(|(index, isolated)| Some((self.found.get(&index)?, isolated)))
-            .is_some_and(|(bridge, isolated)| bridge.isolate && !isolated);
-        if !isolate {
+            .is_none_or(|(bridge, isolated)| isolated || !bridge.isolate);
+        if isolated {
             return;
         }
-        let port = name(link).unwrap_or_default();
-        let wanted = rtnetlink::LinkBridgePort::new(link.header.index).isolated(true).build();
-        match route.change(Message::NewLink(wanted)) {
+        let port = &link.name;
+        match route.change(isolate(link.index, 0)) {
             Ok(()) => info!(port, "keeping the bridge port from the others"),
             Err(error) => warn!(%error, port, "cannot isolate the bridge port"),
         }
@@ -219,9 +200,9 @@ impl Watcher {
         }
         let mut left = stations::MOST_READ;
         self.stations.doubt();
-        let read = Route::open()?.dump(stations::all(), |message| {
-            if let Message::NewNeighbour(message) = message {
-                self.hear(&message, start, moved);
+        let read = Route::open()?.dump(entries(0), |reply| {
+            if let Reply::Heard(entry) = reply {
+                self.hear(entry, start, moved);
             }
             left -= 1;
             left > 0
@@ -263,54 +244,4 @@ fn wait(news: &News, again: bool) -> nix::Result<()> {
         Err(error) => return Err(error),
     }
     Ok(())
-}
-
-/// Random addresses must not fill the kernel's memory.
-fn bound(route: &mut Route, bridge: u32) -> io::Result<()> {
-    let most = InfoData::Bridge(vec![InfoBridge::FdbMaxLearned(MOST_LEARNED)]);
-    let mut wanted = LinkMessage::default();
-    wanted.header.index = bridge;
-    wanted.attributes =
-        vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(most)])];
-    route.change(Message::NewLink(wanted))
-}
-
-fn name(link: &LinkMessage) -> Option<&str> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
-}
-
-fn infos(link: &LinkMessage) -> impl Iterator<Item = &LinkInfo> {
-    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
-        _ => None,
-    });
-    infos.flatten()
-}
-
-fn is_bridge(link: &LinkMessage) -> bool {
-    infos(link).any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)))
-}
-
-/// Whether nobody has set a bound; a kernel before 6.7 has none to set.
-fn learns_all(link: &LinkMessage) -> bool {
-    let unbounded = InfoBridge::FdbMaxLearned(0);
-    infos(link).any(
-        |info| matches!(info, LinkInfo::Data(InfoData::Bridge(all)) if all.contains(&unbounded)),
-    )
-}
-
-/// The number of the bridge that a link is a port of, and whether the port is isolated.
-fn port_of(link: &LinkMessage) -> Option<(u32, bool)> {
-    let bridge = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Controller(index) => Some(*index),
-        _ => None,
-    })?;
-    let port = infos(link).find_map(|info| match info {
-        LinkInfo::PortData(InfoPortData::BridgePort(port)) => Some(port),
-        _ => None,
-    })?;
-    Some((bridge, port.contains(&InfoBridgePort::Isolated(true))))
 }

@@ -109,7 +109,7 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     std::thread::Builder::new()
         .name("conntrack".into())
         .spawn(move || worker::forget_connections(&mut forgetting, &shared, &forgotten))?;
-    worker::watch(Arc::clone(&plan), inbox.clone())?;
+    worker::watch(kernel.port(), Arc::clone(&plan), inbox.clone())?;
     // Unlike the standard one, this channel takes memory only for what waits in it.
     let (orders, queue) = mpsc::channel(ORDERS);
     let worker = std::thread::Builder::new()

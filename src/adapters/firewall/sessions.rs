@@ -1,6 +1,6 @@
 //! One session in the kernel: a few set elements that are added, replaced and removed together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::ruleset::{
@@ -36,8 +36,9 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     let (up, down) = if limits.quota.is_some() { (UP_WITHIN, DOWN_WITHIN) } else { (UP, DOWN) };
     let upload = metered(limits.upload_rate, limits.upload_quota, grant.used_up);
     let download = metered(limits.download_rate, limits.download_quota, grant.used_down);
+    // The session's number stands here as well, so that counters are read without the devices.
     let mut all = vec![
-        (up, Element { exprs: upload, ..live(station(plan, grant)) }),
+        (up, Element { exprs: upload, user: user.clone(), ..live(station(plan, grant)) }),
         (down, Element { exprs: download, ..live(mark()) }),
     ];
     if let Some(bytes) = limits.quota {
@@ -77,61 +78,74 @@ pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     }
 }
 
-/// What the kernel holds of all sessions.
-pub fn live(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
-    let mut all = places(kernel, plan)?;
-    all.sort_by_key(|live| live.session);
-    all.dedup_by_key(|live| live.session);
-    Ok(all)
-}
-
-/// The same, unless a session stands in other zones than the plan says: a zone that roams no more,
-/// or does now.
+/// What the kernel holds of all sessions; `None` if one stands in other zones than the plan says:
+/// a zone that roams no more, or does now.
 pub fn adoptable(kernel: &mut Netfilter, plan: &Plan) -> Result<Option<Vec<Live>>, NetfilterError> {
-    let mut counts = HashMap::<_, usize>::new();
-    for place in places(kernel, plan)? {
-        *counts.entry(place.session).or_default() += 1;
+    let down = counters(kernel, [DOWN, DOWN_WITHIN])?;
+    let meters: HashMap<_, _> = meters(kernel)?.into_iter().map(|m| (m.session, m)).collect();
+    let mut all = BTreeMap::<SessionId, (Live, usize)>::new();
+    for (session, mac, zone, left) in places(kernel, plan)? {
+        let Some(meter) = meters.get(&session) else { continue };
+        let live = || Live {
+            session,
+            zone,
+            mac,
+            mark: Mark(u16::try_from(meter.mark >> plan.mark_shift()).unwrap_or_default()),
+            left,
+            up: meter.up,
+            down: down.get(&meter.mark).copied().unwrap_or_default(),
+        };
+        all.entry(session).or_insert_with(|| (live(), 0)).1 += 1;
     }
-    let live = live(kernel, plan)?;
-    let whole =
-        |live: &Live| counts.get(&live.session) == Some(&plan.interfaces(live.zone).count());
-    Ok(live.iter().all(whole).then_some(live))
+    let whole = |(live, places): &(Live, usize)| plan.interfaces(live.zone).count() == *places;
+    Ok(all.values().all(whole).then(|| all.into_values().map(|(live, _)| live).collect()))
 }
 
-/// Each zone's part of each session, joined by device and mark.
-fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Live>, NetfilterError> {
-    let marks: HashMap<_, _> = kernel
-        .elements(TABLE, MARKS)?
-        .into_iter()
-        .filter_map(|element| Some((element.key, keys::parse_mark(&element.data?)?)))
-        .collect();
-    let up = counters(kernel, BY_STATION, keys::parse_station)?;
-    let down = counters(kernel, [DOWN, DOWN_WITHIN], keys::parse_mark)?;
-    let mut all = Vec::new();
-    for element in kernel.elements(TABLE, GRANTED)? {
-        let found = keys::parse_session(&element.user).zip(keys::parse_device(&element.key));
-        let Some(((session, (interface, mac)), bits)) = found.zip(marks.get(&element.key)) else {
-            continue;
+type Place = (SessionId, Mac, ZoneId, Option<Duration>);
+
+/// Where each session's device is let in, and for how long.
+fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Place>, NetfilterError> {
+    kernel.fold_elements(TABLE, GRANTED, |found: &mut Vec<_>, element| {
+        let session = keys::parse_session(&element.user);
+        let Some((session, (interface, mac))) = session.zip(keys::parse_device(&element.key))
+        else {
+            return;
         };
-        let place = plan.zones.iter().position(|zone| zone.interface == interface);
-        let Some(zone) = place.and_then(|place| u8::try_from(place).ok()) else { continue };
-        all.push(Live {
-            session: SessionId(session),
-            zone: ZoneId(zone),
-            mac: Mac(mac),
-            mark: Mark(u16::try_from(bits >> plan.mark_shift()).unwrap_or_default()),
-            left: element.expires_ms.map(Duration::from_millis),
-            up: up.get(bits).copied().unwrap_or_default(),
-            down: down.get(bits).copied().unwrap_or_default(),
-        });
-    }
-    Ok(all)
+        let zone = plan.zones.iter().position(|zone| zone.interface == interface);
+        if let Some(zone) = zone.and_then(|place| u8::try_from(place).ok()) {
+            let left = element.expires_ms.map(Duration::from_millis);
+            found.push((SessionId(session), Mac(mac), ZoneId(zone), left));
+        }
+    })
 }
 
 /// Every session's counters.
-pub fn usage(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Usage>, NetfilterError> {
-    let live = live(kernel, plan)?;
-    Ok(live.into_iter().map(|l| Usage { session: l.session, up: l.up, down: l.down }).collect())
+pub fn usage(kernel: &mut Netfilter) -> Result<Vec<Usage>, NetfilterError> {
+    let down = counters(kernel, [DOWN, DOWN_WITHIN])?;
+    let meters = meters(kernel)?.into_iter();
+    let down = |mark| down.get(&mark).copied().unwrap_or_default();
+    Ok(meters.map(|m| Usage { session: m.session, up: m.up, down: down(m.mark) }).collect())
+}
+
+/// A session's upload counter.
+struct Meter {
+    session: SessionId,
+    mark: u32,
+    up: u64,
+}
+
+fn meters(kernel: &mut Netfilter) -> Result<Vec<Meter>, NetfilterError> {
+    let mut all = Vec::new();
+    for set in BY_STATION {
+        all.append(&mut kernel.fold_elements(TABLE, set, |found: &mut Vec<_>, element| {
+            let session = keys::parse_session(&element.user);
+            if let Some((session, mark)) = session.zip(keys::parse_station(&element.key)) {
+                let up = bytes(&element).unwrap_or_default();
+                found.push(Meter { session: SessionId(session), mark, up });
+            }
+        })?);
+    }
+    Ok(all)
 }
 
 /// The grant with what the kernel has counted so far, if that is more than the grant knows of.
@@ -157,17 +171,14 @@ pub fn with_usage(
     })
 }
 
-fn counters(
-    kernel: &mut Netfilter,
-    sets: [&str; 2],
-    mark: fn(&[u8]) -> Option<u32>,
-) -> Result<HashMap<u32, u64>, NetfilterError> {
-    let mut found = HashMap::new();
+fn counters(kernel: &mut Netfilter, sets: [&str; 2]) -> Result<HashMap<u32, u64>, NetfilterError> {
+    let mut all = HashMap::new();
     for set in sets {
-        let held = kernel.elements(TABLE, set)?;
-        found.extend(held.iter().filter_map(|e| Some((mark(&e.key)?, bytes(e)?))));
+        all.extend(kernel.fold_elements(TABLE, set, |found: &mut Vec<_>, e| {
+            found.extend(keys::parse_mark(&e.key).zip(bytes(&e)));
+        })?);
     }
-    Ok(found)
+    Ok(all)
 }
 
 fn bytes(element: &Element) -> Option<u64> {

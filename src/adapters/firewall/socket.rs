@@ -63,6 +63,8 @@ const DUMP_ATTEMPTS: u32 = 5;
 
 pub struct Netfilter {
     socket: Socket,
+    /// The kernel's number for the socket.
+    port: u32,
     seq: u32,
     buf: Vec<u8>,
 }
@@ -70,14 +72,19 @@ pub struct Netfilter {
 impl Netfilter {
     pub fn open() -> Result<Self, NetfilterError> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
+        let port = socket.bind_auto()?.port_number();
         // Connected to the kernel: nobody else's datagrams arrive.
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_cap_ack(true)?;
         socket.set_ext_ack(true)?;
         setsockopt(&socket, sockopt::SndBufForce, &SEND).map_err(io::Error::from)?;
         socket.set_rx_buf_sz(4 << 20)?;
-        Ok(Self { socket, seq: 1, buf: Vec::with_capacity(RECEIVE) })
+        Ok(Self { socket, port, seq: 1, buf: Vec::with_capacity(RECEIVE) })
+    }
+
+    /// What names this socket in the kernel's reports of changes.
+    pub fn port(&self) -> u32 {
+        self.port
     }
 
     pub fn batch(&self, table: &str, generation: Option<u32>) -> Batch {

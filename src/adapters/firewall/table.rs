@@ -63,10 +63,20 @@ impl Netfilter {
     }
 
     pub fn elements(&mut self, table: &str, set: &str) -> Result<Vec<Element>, NetfilterError> {
+        self.fold_elements(table, set, Vec::push)
+    }
+
+    /// The same, keeping of each element only what `take` does.
+    pub fn fold_elements<T: Default>(
+        &mut self,
+        table: &str,
+        set: &str,
+        mut take: impl FnMut(&mut T, Element),
+    ) -> Result<T, NetfilterError> {
         let mut attrs = Attrs::new();
         element::emit(table, set, &[], &mut attrs);
-        self.dump(message_type(kind::GETSETELEM), Inet, &attrs, |found: &mut Vec<_>, item| {
-            element::parse(item, |one| found.push(one))
+        self.dump(message_type(kind::GETSETELEM), Inet, &attrs, |found: &mut T, item| {
+            element::parse(item, |one| take(found, one))
         })
     }
 

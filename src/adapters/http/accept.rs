@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,6 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -30,6 +29,8 @@ use crate::domain::names::{Mac, ZoneId};
 const DRAIN: Duration = Duration::from_secs(2);
 /// Bytes that a request's head may take; hyper's least.
 const BUFFER: usize = 8192;
+/// Connections answered at once before the loop and others on this thread get their turn.
+const IN_A_ROW: u32 = 16;
 
 /// Who is at the other end of a connection, as its socket knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +73,19 @@ pub struct Counts {
     pub late: AtomicU32,
 }
 
+/// Answers a connection whose request is there already, without waiting; false if it left all to
+/// be done as usual.
+pub(super) type AtOnce = Arc<dyn Fn(&Peer, &TcpStream) -> bool + Send + Sync>;
+
 /// Serves every listener until `stop` turns true and what is in flight is answered; over TLS if
-/// there is an acceptor.
+/// there is an acceptor, and past `service` what can be answered at once.
 pub(super) async fn serve<S, F, B>(
     listeners: Vec<Listener>,
     tls: Option<TlsAcceptor>,
     limits: Limits,
     counts: Arc<Counts>,
     stop: watch::Receiver<bool>,
+    at_once: Option<AtOnce>,
     service: F,
 ) -> Result<(), HttpError>
 where
@@ -95,10 +101,11 @@ where
         counts,
         room: Arc::new(Semaphore::new(limits.connections)),
         devices: Mutex::default(),
+        at_once,
     });
     let mut loops = JoinSet::new();
     for mut listener in listeners {
-        listener.start().map_err(HttpError::Serve)?;
+        listener.start(door.at_once.is_some()).map_err(HttpError::Serve)?;
         loops.spawn(accept(listener, Arc::clone(&door), stop.clone(), service.clone()));
     }
     while loops.join_next().await.is_some() {}
@@ -115,6 +122,7 @@ struct Door {
     room: Arc<Semaphore>,
     /// Open connections of each device; at most as many entries as there is room.
     devices: Mutex<HashMap<Source, u16>>,
+    at_once: Option<AtOnce>,
 }
 
 /// What connections are counted by.
@@ -132,6 +140,10 @@ struct Place {
 }
 
 impl Door {
+    fn answers_at_once(&self, peer: &Peer, stream: &TcpStream) -> bool {
+        self.at_once.as_ref().is_some_and(|at_once| at_once(peer, stream))
+    }
+
     fn enter(self: &Arc<Self>, peer: &Peer) -> Option<Place> {
         let room = Arc::clone(&self.room).try_acquire_owned().ok()?;
         let source = match peer.device {
@@ -183,6 +195,7 @@ async fn accept<S, F, B>(
     let zone = listener.zone;
     let stopped = stop.clone();
     let mut stopping = pin!(stop.wait_for(|stop| *stop));
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -191,6 +204,14 @@ async fn accept<S, F, B>(
         let identified =
             accepted.and_then(|(stream, from)| Ok((identify(&stream, from, zone, &door)?, stream)));
         match identified {
+            Ok((peer, stream)) if door.answers_at_once(&peer, &stream) => {
+                count(&door.counts.served);
+                in_a_row += 1;
+                if in_a_row == IN_A_ROW {
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
             Ok((peer, stream)) => match door.enter(&peer) {
                 Some(place) => {
                     tokio::spawn(answer(stream, place, stopped.clone(), service(peer)));
@@ -235,6 +256,12 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let Door { tls, limits, counts, .. } = &*place.door;
+    let converted =
+        stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+    let stream = match converted {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "cannot serve a connection"),
+    };
     let Some(acceptor) = tls else {
         return converse(stream, *limits, counts, stop, service).await;
     };

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::ready;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
+use nix::sys::socket::{MsgFlags, recv, send};
 use tokio::sync::watch;
 
-use super::accept::{Counts, Limits, Peer, serve};
+use super::accept::{AtOnce, Counts, Limits, Peer, serve};
 use super::{HttpError, PortalAddress, ZoneListeners, pages};
 use crate::adapters::inbox::Inbox;
 use crate::clock;
@@ -35,7 +37,12 @@ const SEEN_AT_ONCE: usize = 4096;
 /// Addresses of ours whose redirect is kept; a router has a few in each zone.
 const REDIRECTS: usize = 64;
 
-/// Redirects every request on `listeners` to the portal until `stop` turns true.
+/// A request whose head is longer is not answered at once.
+const HEAD: usize = 2048;
+const HEADERS: usize = 32;
+
+/// Redirects every request on `listeners` to the portal until `stop` turns true. What most devices
+/// send, a GET in one piece, is answered as soon as it is there; hyper takes care of all else.
 pub async fn run_intercept(
     listeners: ZoneListeners,
     portal: PortalAddress,
@@ -45,7 +52,9 @@ pub async fn run_intercept(
 ) -> Result<(), HttpError> {
     let intercept =
         Arc::new(Intercept { portal, inbox, redirects: Mutex::default(), seen: Mutex::default() });
-    serve(listeners.0, None, LIMITS, counts, stop, move |peer| {
+    let direct = Arc::clone(&intercept);
+    let at_once: AtOnce = Arc::new(move |peer, stream| direct.answer_at_once(peer, stream));
+    serve(listeners.0, None, LIMITS, counts, stop, Some(at_once), move |peer| {
         let intercept = Arc::clone(&intercept);
         service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(intercept.answer(&peer))))
     })
@@ -64,6 +73,9 @@ struct Intercept {
 struct Redirect {
     location: HeaderValue,
     body: Bytes,
+    /// All of it as bytes, and how many of them are the head.
+    whole: Bytes,
+    head: usize,
 }
 
 impl Intercept {
@@ -71,7 +83,7 @@ impl Intercept {
         if let Some((zone, mac)) = peer.device {
             self.witness(zone, mac, peer.address);
         }
-        let Some(Redirect { location, body }) = self.redirect(peer.local) else {
+        let Some(Redirect { location, body, .. }) = self.redirect(peer.local) else {
             let mut failure = Response::new(Full::default());
             *failure.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             return failure;
@@ -85,6 +97,27 @@ impl Intercept {
         response
     }
 
+    /// Answers a [`usual`] request that has arrived; false if there is none, and nothing was done.
+    fn answer_at_once(&self, peer: &Peer, stream: &TcpStream) -> bool {
+        let mut request = [0; HEAD];
+        let socket = stream.as_raw_fd();
+        let glance = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let arrived = recv(socket, &mut request, glance).unwrap_or(0);
+        let Some(with_body) = usual(&request[..arrived]) else { return false };
+        let Some(redirect) = self.redirect(peer.local) else { return false };
+        if let Some((zone, mac)) = peer.device {
+            self.witness(zone, mac, peer.address);
+        }
+        // Closed with a request unread, the kernel would reset the connection, and with it the
+        // answer. The end goes in the same packet.
+        let _ = recv(socket, &mut request, MsgFlags::MSG_DONTWAIT);
+        let answer = if with_body { &redirect.whole } else { &redirect.whole[..redirect.head] };
+        let more_to_come = MsgFlags::from_bits_retain(libc::MSG_MORE);
+        let _ =
+            send(socket, answer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | more_to_come);
+        true
+    }
+
     /// `None` only if the portal's name cannot stand in a header, which the configuration refuses.
     fn redirect(&self, local: IpAddr) -> Option<Redirect> {
         let mut redirects = self.redirects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,10 +125,7 @@ impl Intercept {
             return Some(redirect.clone());
         }
         let url = self.portal.url(local);
-        let redirect = Redirect {
-            location: HeaderValue::from_str(&url).ok()?,
-            body: pages::redirect(&url).ok()?.into(),
-        };
+        let redirect = Redirect::to(&url)?;
         if redirects.len() >= REDIRECTS {
             redirects.clear();
         }
@@ -114,6 +144,38 @@ impl Intercept {
                 evidence: Evidence::Http,
             }));
         }
+    }
+}
+
+impl Redirect {
+    fn to(url: &str) -> Option<Self> {
+        let location = HeaderValue::from_str(url).ok()?;
+        let body = pages::redirect(url).ok()?;
+        let head = format!(
+            "HTTP/1.1 302 Found\r\nlocation: {url}\r\ncache-control: no-store\r\n\
+             content-type: text/html; charset=utf-8\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n",
+            body.len()
+        );
+        Some(Self { location, head: head.len(), whole: (head + &body).into(), body: body.into() })
+    }
+}
+
+/// Whether this is one whole GET or HEAD (RFC 9110, 9.3) with nothing behind its head; whether its
+/// answer has a body.
+fn usual(bytes: &[u8]) -> Option<bool> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let Ok(httparse::Status::Complete(length)) = request.parse(bytes) else { return None };
+    let unusual = ["content-length", "transfer-encoding", "expect", "upgrade"];
+    let mut names = request.headers.iter().map(|header| header.name);
+    if length != bytes.len() || names.any(|n| unusual.iter().any(|u| u.eq_ignore_ascii_case(n))) {
+        return None;
+    }
+    match request.method? {
+        "GET" => Some(true),
+        "HEAD" => Some(false),
+        _ => None,
     }
 }
 

@@ -36,6 +36,13 @@ impl House {
         TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
     }
 
+    /// A connection that the house knows of, and that will not go on.
+    async fn idle(&self) -> TcpStream {
+        let mut stream = self.connect().await;
+        stream.write_all(b"G").await.unwrap();
+        stream
+    }
+
     /// Sends `bytes` and reads until the end; a reset ends it too.
     async fn send(&self, bytes: &[u8]) -> String {
         exchange(self.connect().await, bytes).await
@@ -83,6 +90,50 @@ async fn every_request_is_shown_the_way() {
 }
 
 #[tokio::test]
+async fn a_usual_request_is_answered_as_any_other() {
+    let house = House::open();
+    let request = "GET /generate_204 HTTP/1.1\r\nHost: a.example\r\nUser-Agent: b\r\n\r\n";
+    let at_once = house.send(request.as_bytes()).await;
+    let mut slow = house.connect().await;
+    slow.set_nodelay(true).unwrap();
+    slow.write_all(&request.as_bytes()[..10]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let in_pieces = exchange(slow, &request.as_bytes()[10..]).await;
+    let parts = |answer: &str| {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut lines: Vec<_> = head.lines().map(str::to_ascii_lowercase).collect();
+        lines.sort();
+        (lines, body.to_owned())
+    };
+    assert_eq!(parts(&at_once), parts(&in_pieces));
+    let asked = house.send(request.replace("GET", "HEAD").as_bytes()).await;
+    assert_eq!(parts(&asked), (parts(&at_once).0, String::new()));
+    assert_eq!(count(&house.counts.served), 3);
+}
+
+#[test]
+fn only_a_whole_plain_request_is_usual() {
+    assert_eq!(usual(b"GET / HTTP/1.0\r\n\r\n"), Some(true));
+    assert_eq!(usual(b"HEAD /a?b HTTP/1.1\r\nHost: c\r\n\r\n"), Some(false));
+    for other in [
+        "",
+        "GET / HTTP/1.1\r\nHost: a\r\n",
+        "GET / HTTP/1.1\r\n\r\nG",
+        "POST / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+        "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
+        "GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "GET\r\n\r\n",
+        "\u{16}\u{3}\u{1}",
+    ] {
+        assert_eq!(usual(other.as_bytes()), None, "{other}");
+    }
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(HEADERS + 1));
+    assert_eq!(usual(many.as_bytes()), None);
+}
+
+#[tokio::test]
 async fn what_is_no_http_is_refused_and_counted() {
     let house = House::open();
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(500));
@@ -123,7 +174,7 @@ async fn idle_connections_of_one_source_leave_room_for_others() {
     let house = House::open();
     let mut idle = Vec::new();
     for _ in 0..400 {
-        idle.push(house.connect().await);
+        idle.push(house.idle().await);
     }
     // The 257th and later are closed at once, unheard.
     let mut last = idle.pop().unwrap();
@@ -165,7 +216,7 @@ async fn who_dribbles_is_cut_off() {
 #[tokio::test]
 async fn a_stop_closes_the_idle_and_ends_soon() {
     let house = House::open();
-    let mut idle = house.connect().await;
+    let mut idle = house.idle().await;
     assert!(house.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.contains(" 302 "));
     house.stop.send(true).unwrap();
     tokio::time::timeout(Duration::from_secs(3), house.running).await.unwrap().unwrap().unwrap();

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::future::pending;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
     sockopt,
 };
-use tokio::net::TcpStream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::{HttpError, syn};
@@ -42,6 +43,8 @@ pub(super) struct Listener {
     port: u16,
     /// The socket and, in a zone, the number of the interface that it is tied to.
     socket: Option<(u32, Socket)>,
+    /// Connections are handed up with their first bytes.
+    deferred: bool,
     links: Option<watch::Receiver<Links>>,
 }
 
@@ -49,7 +52,7 @@ pub(super) struct Listener {
 #[derive(Debug)]
 enum Socket {
     Bound(TcpListener),
-    Served(tokio::net::TcpListener),
+    Served(AsyncFd<TcpListener>),
 }
 
 /// Listens on `port` of every zone's interface, IPv4 and IPv6; connections keep their SYN. An
@@ -69,7 +72,7 @@ pub fn bind_zones(zones: &[Zone], port: u16) -> Result<ZoneListeners, HttpError>
             }
         };
         let zone = Some(ZoneId(place));
-        listeners.push(Listener { zone, interface, port, socket, links: None });
+        listeners.push(Listener { zone, interface, port, socket, deferred: false, links: None });
     }
     Ok(ZoneListeners(listeners))
 }
@@ -80,7 +83,14 @@ pub fn bind_staff(address: SocketAddr) -> Result<StaffListener, HttpError> {
         bind_address(address).map_err(|errno| HttpError::Staff { address, error: errno.into() })?;
     let socket = Some((0, Socket::Bound(socket)));
     let (interface, port) = (String::new(), address.port());
-    Ok(StaffListener(Listener { zone: None, interface, port, socket, links: None }))
+    Ok(StaffListener(Listener {
+        zone: None,
+        interface,
+        port,
+        socket,
+        deferred: false,
+        links: None,
+    }))
 }
 
 impl ZoneListeners {
@@ -98,25 +108,34 @@ impl ZoneListeners {
         let first = self.0.first().and_then(|listener| listener.socket.as_ref());
         match first {
             Some((_, Socket::Bound(socket))) => socket.local_addr(),
-            Some((_, Socket::Served(socket))) => socket.local_addr(),
+            Some((_, Socket::Served(socket))) => socket.get_ref().local_addr(),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
 
 impl Listener {
-    /// Makes the socket part of the runtime.
-    pub(super) fn start(&mut self) -> io::Result<()> {
+    /// Makes the socket part of the runtime. `deferred`: a connection is handed up once its first
+    /// bytes are there, which is when there is something to do.
+    pub(super) fn start(&mut self, deferred: bool) -> io::Result<()> {
+        self.deferred = deferred;
         self.socket = match self.socket.take() {
-            Some((index, Socket::Bound(socket))) => {
-                Some((index, Socket::Served(tokio::net::TcpListener::from_std(socket)?)))
-            }
+            Some((index, Socket::Bound(socket))) => Some((index, self.serve(socket)?)),
             started => started,
         };
         Ok(())
     }
 
-    /// The next connection. Loses none when dropped.
+    #[allow(unsafe_code)]
+    fn serve(&self, socket: TcpListener) -> io::Result<Socket> {
+        if self.deferred {
+            syn::defer(&socket)?;
+        }
+        // SAFETY: the socket has one descriptor, its own, until it is dropped.
+        Ok(Socket::Served(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?))
+    }
+
+    /// The next connection, a blocking one. Loses none when dropped.
     pub(super) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             tokio::select! {
@@ -141,10 +160,9 @@ impl Listener {
             return true;
         }
         let (interface, port) = (&self.interface, self.port);
-        let bound =
-            bind_zone(interface, port).map_err(io::Error::from).and_then(|(index, socket)| {
-                Ok((index, Socket::Served(tokio::net::TcpListener::from_std(socket)?)))
-            });
+        let bound = bind_zone(interface, port)
+            .map_err(io::Error::from)
+            .and_then(|(index, socket)| Ok((index, self.serve(socket)?)));
         match bound {
             Ok(socket) => {
                 tracing::info!(interface, port, "listening on the interface");
@@ -161,7 +179,9 @@ impl Listener {
 
 async fn connection(socket: Option<&(u32, Socket)>) -> io::Result<(TcpStream, SocketAddr)> {
     match socket {
-        Some((_, Socket::Served(socket))) => socket.accept().await,
+        Some((_, Socket::Served(socket))) => {
+            socket.async_io(Interest::READABLE, TcpListener::accept).await
+        }
         _ => pending().await,
     }
 }

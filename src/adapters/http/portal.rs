@@ -68,7 +68,7 @@ pub async fn run_portal(
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
     let router = TowerToHyperService::new(router(portal, inbox, Arc::clone(&counts)));
-    serve(listeners.0, tls, LIMITS, counts, stop, move |peer| Identified {
+    serve(listeners.0, tls, LIMITS, counts, stop, None, move |peer| Identified {
         peer,
         router: router.clone(),
     })

@@ -11,17 +11,27 @@ use crate::domain::names::Mac;
 const ETHERNET: usize = 14;
 
 /// Makes a listener keep the SYN of every connection, link-layer header included.
-#[allow(unsafe_code)]
 pub(super) fn keep(listener: &impl AsFd) -> nix::Result<()> {
-    let with_link_header: libc::c_int = 2;
-    let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(|_| Errno::EINVAL)?;
-    // SAFETY: the option takes an int; the descriptor lives as long as the borrow.
+    let with_link_header = 2;
+    set(listener, libc::TCP_SAVE_SYN, with_link_header)
+}
+
+/// Makes a listener hand up connections with their first bytes, or without any after some seconds.
+pub(super) fn defer(listener: &impl AsFd) -> nix::Result<()> {
+    let seconds = 5;
+    set(listener, libc::TCP_DEFER_ACCEPT, seconds)
+}
+
+#[allow(unsafe_code)]
+fn set(listener: &impl AsFd, option: libc::c_int, value: libc::c_int) -> nix::Result<()> {
+    let size = libc::socklen_t::try_from(size_of_val(&value)).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the options take an int; the descriptor lives as long as the borrow.
     let result = unsafe {
         libc::setsockopt(
             listener.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
-            libc::TCP_SAVE_SYN,
-            (&raw const with_link_header).cast(),
+            option,
+            (&raw const value).cast(),
             size,
         )
     };

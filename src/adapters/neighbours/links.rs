@@ -1,19 +1,31 @@
 //! The zones' interfaces by rtnetlink: index, MAC, addresses, and every change of these.
+//!
+//! Only the watched ones are read, and changes only tell that it is time to: the kernel describes an
+//! interface in kilobytes, and a router may have hundreds of others.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt};
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{Handle, MulticastGroup};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use crate::domain::names::Mac;
+use crate::wire::nft::WireError;
+use crate::wire::route::{self, Reply};
 
 /// Changes come in bursts; they are read together after this long.
 const BURST: Duration = Duration::from_millis(50);
+
+/// RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR.
+const GROUPS: [u32; 3] = [1, 5, 9];
+/// A datagram of a dump is at most 32 KiB.
+const RECEIVE: usize = 32 << 10;
+const DUMP_ATTEMPTS: u32 = 5;
 
 /// The watched interfaces that exist, by name.
 pub type Links = BTreeMap<String, Link>;
@@ -47,10 +59,13 @@ pub struct Prefix {
 pub enum LinksError {
     /// No netlink socket.
     #[error("cannot open a netlink socket: {0}")]
-    Open(#[source] std::io::Error),
+    Open(#[source] io::Error),
     /// The kernel does not answer.
     #[error("cannot read the interfaces: {0}")]
-    Read(#[source] rtnetlink::Error),
+    Read(#[source] io::Error),
+    /// An answer that is not as the protocol says.
+    #[error("cannot read the interfaces: {0}")]
+    Wire(#[from] WireError),
 }
 
 impl Link {
@@ -78,26 +93,21 @@ impl Prefix {
 
 /// Reads the interfaces with these names now, and again with every change, until the receiver is
 /// dropped. The receiver's `changed` fails once the kernel can no longer be asked; watch anew then.
-pub async fn watch(names: Vec<String>) -> Result<watch::Receiver<Links>, LinksError> {
+/// Call it in the runtime.
+pub fn watch(names: Vec<String>) -> Result<watch::Receiver<Links>, LinksError> {
     // Subscribed before the first reading: a change in between is not lost.
-    let (connection, handle, mut changes) = rtnetlink::new_multicast_connection(&[
-        MulticastGroup::Link,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv6Ifaddr,
-    ])
-    .map_err(LinksError::Open)?;
-    let connection = tokio::spawn(connection);
-    let (sender, receiver) = watch::channel(read(&handle, &names).await?);
+    let changes = changes().map_err(LinksError::Open)?;
+    let mut questions = Questions::open().map_err(LinksError::Open)?;
+    let (sender, receiver) = watch::channel(questions.read(&names)?);
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                // Also after an overrun, which arrives as a message.
-                change = changes.next() => if change.is_none() { break },
+                change = changed(&changes) => if change.is_err() { break },
                 () = sender.closed() => break,
             }
             tokio::time::sleep(BURST).await;
-            while changes.try_recv().is_ok() {}
-            match read(&handle, &names).await {
+            while hear(changes.get_ref()).is_ok() {}
+            match questions.read(&names) {
                 Ok(links) => {
                     sender.send_if_modified(|known| {
                         let news = *known != links;
@@ -111,66 +121,107 @@ pub async fn watch(names: Vec<String>) -> Result<watch::Receiver<Links>, LinksEr
                 }
             }
         }
-        connection.abort();
     });
     Ok(receiver)
 }
 
-async fn read(handle: &Handle, names: &[String]) -> Result<Links, LinksError> {
-    let mut links = Links::new();
-    let mut all = handle.link().get().execute();
-    while let Some(message) = all.try_next().await.map_err(LinksError::Read)? {
-        if let Some(link) = link(&message)
-            && names.contains(&link.name)
+/// A socket on which the kernel tells of changes.
+#[allow(unsafe_code)]
+fn changes() -> io::Result<AsyncFd<Socket>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.set_non_blocking(true)?;
+    for group in GROUPS {
+        socket.add_membership(group)?;
+    }
+    // SAFETY: the socket has one descriptor, its own, until it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
+async fn changed(changes: &AsyncFd<Socket>) -> io::Result<()> {
+    loop {
+        match changes.readable().await?.try_io(|changes| hear(changes.get_ref())) {
+            Ok(heard) => return heard,
+            // Woken for nothing.
+            Err(_would_block) => {}
+        }
+    }
+}
+
+/// Takes one change, unread.
+fn hear(changes: &Socket) -> io::Result<()> {
+    match changes.recv(&mut [0u8; 16].as_mut_slice(), libc::MSG_DONTWAIT) {
+        // Too many to keep: anything may have changed.
+        Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(()),
+        heard => heard.map(drop),
+    }
+}
+
+/// A socket for questions. The kernel answers inside the calls, so nothing here waits.
+struct Questions {
+    socket: Socket,
+    seq: u32,
+}
+
+impl Questions {
+    fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, seq: 0 })
+    }
+
+    fn read(&mut self, names: &[String]) -> Result<Links, LinksError> {
+        let mut links = Links::new();
+        for name in names {
+            for reply in self.ask(|seq| route::link(name, seq))?.unwrap_or_default() {
+                if let Reply::Link(route::Link { index, name, mac, up, .. }) = reply {
+                    let link = Link { index, name: name.clone(), mac, up, addresses: Vec::new() };
+                    links.insert(name, link);
+                }
+            }
+        }
+        let addresses = (0..DUMP_ATTEMPTS).find_map(|_| self.ask(route::addresses).transpose());
+        for reply in
+            addresses.ok_or_else(|| LinksError::Read(io::ErrorKind::ResourceBusy.into()))??
         {
-            links.insert(link.name.clone(), link);
+            if let Reply::Address(route::Address { index, address, length }) = reply
+                && let Some(link) = links.values_mut().find(|link| link.index == index)
+            {
+                link.addresses.push(Prefix { address, length });
+            }
         }
+        Ok(links)
     }
-    let mut all = handle.address().get().execute();
-    while let Some(message) = all.try_next().await.map_err(LinksError::Read)? {
-        if let Some(link) = links.values_mut().find(|link| link.index == message.header.index) {
-            link.addresses.extend(prefix(&message));
-        }
-    }
-    Ok(links)
-}
 
-/// `None` for an interface that is not Ethernet.
-fn link(message: &LinkMessage) -> Option<Link> {
-    let mut name = None;
-    let mut mac = None;
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(text) => name = Some(text.clone()),
-            LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
-            _ => {}
+    /// The whole answer; none if there is no such thing, or if a change interrupted it.
+    fn ask(
+        &mut self,
+        question: impl FnOnce(u32) -> Result<Vec<u8>, WireError>,
+    ) -> Result<Option<Vec<Reply>>, LinksError> {
+        self.seq = self.seq.wrapping_add(1);
+        self.socket.send(&question(self.seq)?, 0).map_err(LinksError::Read)?;
+        let mut buf = Vec::with_capacity(RECEIVE);
+        let (mut all, mut whole) = (Vec::new(), true);
+        // To the end, or the next question would be refused.
+        loop {
+            buf.clear();
+            self.socket.recv(&mut buf, libc::MSG_DONTWAIT).map_err(LinksError::Read)?;
+            for message in route::messages(&buf) {
+                let message = message?;
+                whole &= !message.interrupted;
+                match message.reply {
+                    _ if message.seq != self.seq => {}
+                    Reply::End { errno: 0 } => return Ok(whole.then_some(all)),
+                    Reply::End { errno: libc::ENODEV } => return Ok(None),
+                    Reply::End { errno } => {
+                        return Err(LinksError::Read(io::Error::from_raw_os_error(errno)));
+                    }
+                    found => all.push(found),
+                }
+            }
         }
     }
-    Some(Link {
-        index: message.header.index,
-        name: name?,
-        mac: mac?,
-        up: message.header.flags.contains(LinkFlags::Up),
-        addresses: Vec::new(),
-    })
-}
-
-/// `None` for an address that duplicate address detection has not passed (yet).
-fn prefix(message: &AddressMessage) -> Option<Prefix> {
-    let unready = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
-    if message.header.flags.intersects(unready) {
-        return None;
-    }
-    let mut address = None;
-    for attribute in &message.attributes {
-        match attribute {
-            // On a point-to-point link `Address` is the other end's.
-            AddressAttribute::Local(own) => address = Some(*own),
-            AddressAttribute::Address(own) => address = address.or(Some(*own)),
-            _ => {}
-        }
-    }
-    Some(Prefix { address: address?, length: message.header.prefix_len })
 }
 
 #[cfg(test)]

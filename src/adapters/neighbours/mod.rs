@@ -61,7 +61,6 @@ pub async fn keep_listening(
     loop {
         if news.is_none() {
             news = watch(interfaces.clone())
-                .await
                 .inspect_err(|error| warn!(%error, "cannot follow the interfaces"))
                 .ok();
         }

@@ -1,8 +1,11 @@
 //! Netlink attributes: a writer that nests, and a reader indexed by kind.
 
-use netlink_packet_core::{NLA_F_NESTED, NlasIterator};
+use netlink_packet_core::{NLA_F_NESTED, NLA_TYPE_MASK};
 
 use super::WireError;
+
+/// Length and kind.
+const HEADER: usize = 4;
 
 /// Attributes under construction. A value too long for netlink is remembered and refused by
 /// [`Attrs::finish`], so that callers can chain.
@@ -148,12 +151,24 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The attributes of one level in their order.
-pub fn list(buf: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), WireError>> {
-    NlasIterator::new(buf).map(|item| {
-        let nla = item.map_err(|_| WireError::Malformed)?;
-        let (kind, len) = (nla.kind(), usize::from(nla.length()));
-        let value = nla.into_inner().get(4..len).ok_or(WireError::Malformed)?;
-        Ok((kind, value))
+/// The attributes of one level in their order. A malformed one ends the iteration.
+pub fn list(mut buf: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), WireError>> {
+    std::iter::from_fn(move || {
+        if buf.is_empty() {
+            return None;
+        }
+        let item = split(buf);
+        buf = item.map_or(&[], |(_, _, rest)| rest);
+        Some(item.map(|(kind, value, _)| (kind, value)).ok_or(WireError::Malformed))
     })
+}
+
+/// The first attribute's kind and value, and what lies behind it. Of the last one the padding may
+/// be missing.
+fn split(buf: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let [len_0, len_1, kind_0, kind_1] = *buf.first_chunk()?;
+    let len = usize::from(u16::from_ne_bytes([len_0, len_1]));
+    let kind = u16::from_ne_bytes([kind_0, kind_1]) & NLA_TYPE_MASK;
+    let rest = buf.get(len.next_multiple_of(4)..).unwrap_or_default();
+    Some((kind, buf.get(HEADER..len)?, rest))
 }

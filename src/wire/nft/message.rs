@@ -68,7 +68,8 @@ pub fn replies(mut buf: &[u8]) -> impl Iterator<Item = Result<Reply<'_>, WireErr
     })
 }
 
-fn split(buf: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The first message of a datagram, whole, and what lies behind it.
+pub(in crate::wire) fn split(buf: &[u8]) -> Option<(&[u8], &[u8])> {
     let len = NetlinkBuffer::new_checked(buf).ok()?.length() as usize;
     let rest = len.checked_next_multiple_of(4)?.min(buf.len());
     Some((buf.get(..len).filter(|_| len >= HEADER)?, &buf[rest..]))

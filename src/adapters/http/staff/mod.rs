@@ -76,7 +76,7 @@ pub async fn run_staff(
     stop: watch::Receiver<bool>,
 ) -> Result<(), HttpError> {
     let router = TowerToHyperService::new(router(staff, Arc::clone(&counts))?);
-    serve(vec![listener.0], None, LIMITS, counts, stop, move |peer| Identified {
+    serve(vec![listener.0], None, LIMITS, counts, stop, None, move |peer| Identified {
         peer,
         router: router.clone(),
     })

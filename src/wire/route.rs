@@ -1,0 +1,309 @@
+//! The kernel's interfaces, their addresses and the bridges' entries (rtnetlink(7)): what is asked,
+//! what is answered. Numbers are in the host's order.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkBuffer, NetlinkHeader,
+};
+
+use super::nft::WireError;
+use super::nft::attr::{Attrs, Fields, list};
+use super::nft::message::split;
+use crate::domain::names::Mac;
+
+const HEADER: usize = 16;
+/// `struct ifinfomsg`
+const LINK: usize = 16;
+/// `struct ifaddrmsg`
+const ADDRESS: usize = 8;
+/// `struct ndmsg`
+const NEIGHBOUR: usize = 12;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_BR_FDB_MAX_LEARNED: u16 = 49;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
+const BRIDGE: &str = "bridge";
+const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
+const NDA_LLADDR: u16 = 2;
+const NDA_VLAN: u16 = 5;
+const NDA_MASTER: u16 = 9;
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+/// Duplicate address detection (RFC 4862, 5.4) has not passed the address, or not yet.
+const UNREADY: u32 = libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED;
+
+/// An Ethernet interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number for it.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Switched on.
+    pub up: bool,
+    /// It is a bridge.
+    pub is_bridge: bool,
+    /// It is a bridge, and nobody has set a bound to what it learns; a kernel before 6.7 has none.
+    pub learns_all: bool,
+    /// The bridge that it is a port of, and whether it is kept apart from other isolated ports.
+    pub port_of: Option<(u32, bool)>,
+}
+
+/// A bridge's entry for a device that was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The bridge's number.
+    pub bridge: u32,
+    /// The port's.
+    pub port: u32,
+    /// 0 without VLAN filtering.
+    pub vlan: u16,
+    /// The device.
+    pub mac: Mac,
+}
+
+/// An address that is ready for use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The interface that has it.
+    pub index: u32,
+    /// Our own; on a point-to-point link not the other end's.
+    pub address: IpAddr,
+    /// Bits of the network.
+    pub length: u8,
+}
+
+/// One message from the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The number of the request that it answers.
+    pub seq: u32,
+    /// Somebody's change came in between: what the dump says does not fit together.
+    pub interrupted: bool,
+    /// What it says.
+    pub reply: Reply,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// An interface.
+    Link(Link),
+    /// An interface has gone.
+    LinkGone,
+    /// An address.
+    Address(Address),
+    /// A bridge has heard a device.
+    Heard(Entry),
+    /// A bridge has forgotten a device.
+    Forgotten(Entry),
+    /// Something that is of no use to us: an interface without a MAC, an address not ready.
+    Other,
+    /// The end of the answer; `errno` is 0, or says why there is none.
+    End {
+        /// As in errno(3).
+        errno: i32,
+    },
+}
+
+/// Asks for one interface by its name.
+pub fn link(name: &str, seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut attrs = Attrs::new();
+    attrs.name(IFLA_IFNAME, name);
+    without_statistics(&mut attrs);
+    request(libc::RTM_GETLINK, NLM_F_ACK, seq, &[0; LINK], attrs)
+}
+
+/// Asks for all interfaces.
+pub fn links(seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut attrs = Attrs::new();
+    without_statistics(&mut attrs);
+    request(libc::RTM_GETLINK, NLM_F_DUMP, seq, &[0; LINK], attrs)
+}
+
+/// Asks for the addresses of all interfaces.
+pub fn addresses(seq: u32) -> Result<Vec<u8>, WireError> {
+    request(libc::RTM_GETADDR, NLM_F_DUMP, seq, &[0; ADDRESS], Attrs::new())
+}
+
+/// Asks for all entries of all bridges.
+pub fn entries(seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut body = [0; NEIGHBOUR];
+    body[0] = AF_BRIDGE;
+    request(libc::RTM_GETNEIGH, NLM_F_DUMP, seq, &body, Attrs::new())
+}
+
+/// Has a bridge's port kept apart from other isolated ones.
+pub fn isolate(port: u32, seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut body = [0; LINK];
+    body[4..8].copy_from_slice(&port.to_ne_bytes());
+    let mut attrs = Attrs::new();
+    attrs.nest(IFLA_LINKINFO, |info| {
+        info.name(IFLA_INFO_SLAVE_KIND, BRIDGE).nest(IFLA_INFO_SLAVE_DATA, |port| {
+            port.u8(IFLA_BRPORT_ISOLATED, 1);
+        });
+    });
+    request(libc::RTM_NEWLINK, NLM_F_ACK, seq, &body, attrs)
+}
+
+/// Bounds how many devices a bridge learns of.
+pub fn bound(bridge: u32, most: u32, seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut body = [0; LINK];
+    body[4..8].copy_from_slice(&bridge.to_ne_bytes());
+    let mut attrs = Attrs::new();
+    attrs.nest(IFLA_LINKINFO, |info| {
+        info.name(IFLA_INFO_KIND, BRIDGE).nest(IFLA_INFO_DATA, |bridge| {
+            bridge.bytes(IFLA_BR_FDB_MAX_LEARNED, &most.to_ne_bytes());
+        });
+    });
+    request(libc::RTM_NEWLINK, NLM_F_ACK, seq, &body, attrs)
+}
+
+/// The messages of one datagram. After one whose length is wrong there are no more.
+pub fn messages(mut buf: &[u8]) -> impl Iterator<Item = Result<Message, WireError>> {
+    std::iter::from_fn(move || {
+        if buf.is_empty() {
+            return None;
+        }
+        let Some((message, rest)) = split(buf) else {
+            buf = &[];
+            return Some(Err(WireError::Malformed));
+        };
+        buf = rest;
+        Some(parse(message))
+    })
+}
+
+fn without_statistics(attrs: &mut Attrs) {
+    attrs.bytes(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+}
+
+fn request(
+    kind: u16,
+    flags: u16,
+    seq: u32,
+    body: &[u8],
+    attrs: Attrs,
+) -> Result<Vec<u8>, WireError> {
+    let attrs = attrs.finish()?;
+    let mut header = NetlinkHeader::default();
+    let length = HEADER + body.len() + attrs.len();
+    header.length = u32::try_from(length).map_err(|_| WireError::Malformed)?;
+    header.message_type = kind;
+    header.flags = NLM_F_REQUEST | flags;
+    header.sequence_number = seq;
+    let mut buf = vec![0; HEADER];
+    header.emit(&mut buf);
+    Ok([&buf, body, &attrs].concat())
+}
+
+fn parse(message: &[u8]) -> Result<Message, WireError> {
+    let header = NetlinkBuffer::new(message);
+    let body = &message[HEADER..];
+    let reply = match header.message_type() {
+        NLMSG_DONE => Reply::End { errno: errno(body).unwrap_or(0) },
+        NLMSG_ERROR => Reply::End { errno: errno(body).ok_or(WireError::Malformed)? },
+        libc::RTM_NEWLINK => parse_link(body)?.map_or(Reply::Other, Reply::Link),
+        libc::RTM_DELLINK => Reply::LinkGone,
+        libc::RTM_NEWADDR => parse_address(body)?.map_or(Reply::Other, Reply::Address),
+        libc::RTM_NEWNEIGH => parse_entry(body)?.map_or(Reply::Other, Reply::Heard),
+        libc::RTM_DELNEIGH => parse_entry(body)?.map_or(Reply::Other, Reply::Forgotten),
+        _ => Reply::Other,
+    };
+    let interrupted = header.flags() & NLM_F_DUMP_INTR != 0;
+    Ok(Message { seq: header.sequence_number(), interrupted, reply })
+}
+
+/// Kernel errors are negative; `errno` is positive here.
+fn errno(body: &[u8]) -> Option<i32> {
+    body.first_chunk().map(|code| i32::from_ne_bytes(*code).saturating_neg())
+}
+
+fn parse_link(body: &[u8]) -> Result<Option<Link>, WireError> {
+    let (head, attrs) = body.split_at_checked(LINK).ok_or(WireError::Malformed)?;
+    let fields = Fields::parse(attrs)?;
+    let Some(mac) = fields.get(IFLA_ADDRESS).and_then(|bytes| bytes.try_into().ok()) else {
+        return Ok(None);
+    };
+    let info = fields.get(IFLA_LINKINFO).map(Fields::parse).transpose()?;
+    let port = info.and_then(|info| info.get(IFLA_INFO_SLAVE_DATA));
+    let isolated = port
+        .is_some_and(|port| list(port).flatten().any(|item| item == (IFLA_BRPORT_ISOLATED, &[1])));
+    let kind = |number| info.and_then(|info| info.name(number).ok());
+    let is_port = kind(IFLA_INFO_SLAVE_KIND).as_deref() == Some(BRIDGE);
+    let is_bridge = kind(IFLA_INFO_KIND).as_deref() == Some(BRIDGE);
+    let unbounded = (IFLA_BR_FDB_MAX_LEARNED, &[0; 4][..]);
+    let of_bridge = info.and_then(|info| info.get(IFLA_INFO_DATA)).filter(|_| is_bridge);
+    let bridge = fields.get(IFLA_MASTER).filter(|_| is_port);
+    Ok(Some(Link {
+        index: number(&head[4..8]),
+        name: fields.name(IFLA_IFNAME)?,
+        mac: Mac(mac),
+        up: number(&head[8..12]) & libc::IFF_UP.cast_unsigned() != 0,
+        is_bridge,
+        learns_all: of_bridge.is_some_and(|data| list(data).flatten().any(|one| one == unbounded)),
+        port_of: bridge.map(|bridge| (number(bridge), isolated)),
+    }))
+}
+
+/// `None` for a neighbour of another kind, and for a port's own address, which is permanent.
+fn parse_entry(body: &[u8]) -> Result<Option<Entry>, WireError> {
+    let (head, attrs) = body.split_at_checked(NEIGHBOUR).ok_or(WireError::Malformed)?;
+    let state = u16::from_ne_bytes([head[8], head[9]]);
+    if head[0] != AF_BRIDGE || state & libc::NUD_PERMANENT != 0 {
+        return Ok(None);
+    }
+    let fields = Fields::parse(attrs)?;
+    let mac = fields.get(NDA_LLADDR).and_then(|bytes| bytes.try_into().ok());
+    let vlan = fields.get(NDA_VLAN).and_then(|bytes| bytes.try_into().ok());
+    Ok(fields.get(NDA_MASTER).zip(mac).map(|(bridge, mac)| Entry {
+        bridge: number(bridge),
+        port: number(&head[4..8]),
+        vlan: vlan.map_or(0, u16::from_ne_bytes),
+        mac: Mac(mac),
+    }))
+}
+
+fn parse_address(body: &[u8]) -> Result<Option<Address>, WireError> {
+    let (head, attrs) = body.split_at_checked(ADDRESS).ok_or(WireError::Malformed)?;
+    let fields = Fields::parse(attrs)?;
+    let flags = fields.get(IFA_FLAGS).filter(|flags| flags.len() == 4);
+    if flags.map_or(u32::from(head[2]), number) & UNREADY != 0 {
+        return Ok(None);
+    }
+    let own = fields.get(IFA_LOCAL).or(fields.get(IFA_ADDRESS));
+    Ok(own.and_then(address).map(|address| Address {
+        index: number(&head[4..8]),
+        address,
+        length: head[1],
+    }))
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(v4).into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|v6| Ipv6Addr::from(v6).into())
+}
+
+/// Of 4 bytes.
+fn number(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().copied().map_or(0, u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+#[path = "route_tests.rs"]
+mod tests;
