@@ -283,6 +283,13 @@ pub enum View {
         /// What was wrong with the last try.
         refusal: Option<Refusal>,
     },
+    /// Wait for a follow of the store's account.
+    Follow {
+        /// What is left of the temporary pass.
+        pass: Option<Duration>,
+        /// What was wrong with the last link, or kept the pass shut.
+        refusal: Option<Refusal>,
+    },
     /// Online.
     Online {
         /// Time left; `None` has no end.
@@ -296,11 +303,6 @@ pub enum View {
     Ended {
         /// Why.
         reason: EndReason,
-    },
-    /// The app's garden is open to this device.
-    Passing {
-        /// Time left.
-        left: Duration,
     },
     /// On the blocked list.
     Blocked,

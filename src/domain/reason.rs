@@ -10,6 +10,8 @@ pub enum Method {
     Sms,
     /// A follow of the store's account.
     Follow,
+    /// The name of an account, at the word of WeChat's client.
+    WechatWifi,
     /// Known from an earlier verification.
     Remembered,
     /// `maitred grant`.
@@ -64,6 +66,7 @@ impl Method {
         match self {
             Self::Sms => "sms",
             Self::Follow => "follow",
+            Self::WechatWifi => "wechat_wifi",
             Self::Remembered => "remembered",
             Self::Staff => "staff",
             Self::Trusted => "trusted",
