@@ -194,5 +194,5 @@ fn dhcp_starvation_by_one_station() {
 #[test]
 fn dhcp_starvation_by_ten_thousand_stations() {
     let leases = the_store_bears_starvation(|name| name, Guest::join_v6);
-    assert!(leases > 900, "{leases} leases");
+    assert!(leases > 400, "{leases} leases");
 }
