@@ -167,6 +167,7 @@ impl Plan {
             zones: zones.collect(),
             mark_mask: config.firewall.mark_mask,
             app: config.pass.as_ref().map(|pass| places::networks(&pass.garden).collect()),
+            names: garden::fingerprint(config),
             dns_port: config.dns.port,
             portal_ports: std::iter::once(config.portal.port).chain(secure).collect(),
             intercept_port: config.portal.intercept_port,
