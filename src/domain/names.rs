@@ -1,5 +1,6 @@
 //! Newtypes for what must not be mixed: addresses, identities, times and amounts.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::str::FromStr;
@@ -8,10 +9,28 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A device's MAC address (EUI-48, IEEE 802): how a device is known before its guest is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);
 
+impl Ord for Mac {
+    /// As their bytes, but in one step: most of a start with thousands of guests is looking up.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number().cmp(&other.number())
+    }
+}
+
+impl PartialOrd for Mac {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Mac {
+    const fn number(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
     /// The locally-administered bit (IEEE 802, U/L): set in every randomised address.
     pub const fn is_randomised(self) -> bool {
         self.0[0] & 0x02 != 0
