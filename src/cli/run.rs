@@ -118,8 +118,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
-    let account = services::account(config, &store, &inbox)?;
-    let site = site(config, texts, account.clone())?;
+    let (site, account) = site(config, texts, &store, &inbox)?;
     let mut pages = open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
     pages.spawn(control::serve(
@@ -155,17 +154,19 @@ fn open_store(
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
 
-/// What the portal says, and the ways online that it offers.
+/// What the portal says, the ways online that it offers, and who asks the account's backend.
 fn site(
     config: &Config,
     texts: Arc<Catalogues>,
-    account: Option<Account>,
-) -> anyhow::Result<portal::Portal> {
+    store: &Store,
+    inbox: &Inbox,
+) -> anyhow::Result<(portal::Portal, Option<Account>)> {
+    let account = services::account(config, store, inbox)?;
     let follow = config.follow.account.clone().map(|name| wechat::Follow {
         account: name,
         store_id: config.store.id.clone(),
         zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
-        backend: account,
+        backend: account.clone(),
     });
     let wifi = match config.wechat_wifi.clone() {
         Some(wifi) => {
@@ -174,7 +175,7 @@ fn site(
         }
         None => None,
     };
-    Ok(portal::Portal {
+    let site = portal::Portal {
         store: config.store.name.clone(),
         address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
         country: config.code.countries.first().cloned().unwrap_or_default(),
@@ -182,7 +183,8 @@ fn site(
         wechat: wechat::Wechat { follow, wifi },
         api: None,
         texts,
-    })
+    };
+    Ok((site, account))
 }
 
 type Pages = JoinSet<()>;
