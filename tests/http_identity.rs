@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use maitred::adapters::http::catalogue::Catalogues;
 use maitred::adapters::http::portal::{Portal, run_portal};
+use maitred::adapters::http::wechat::Wechat;
 use maitred::adapters::http::{PortalAddress, ZoneListeners, bind_zones};
 use maitred::adapters::inbox::Inbox;
 use maitred::domain::effect::{Answer, View};
@@ -94,6 +95,7 @@ fn serve(listeners: ZoneListeners, heard: &mpsc::Sender<Client>) {
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
             terms_version: "1".into(),
+            wechat: Wechat::default(),
             api: None,
             texts: Arc::new(Catalogues::load().unwrap()),
         };

@@ -21,13 +21,14 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::names::Names;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
+use crate::adapters::account::Account;
 use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::api::Api;
 use crate::adapters::http::catalogue::Catalogues;
-use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls};
+use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls, wechat};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
@@ -117,12 +118,14 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
-    let mut pages = open_pages(config, &inbox, &store, &texts, &counters, &heard, &closed)?;
+    let account = services::account(config, &store, &inbox)?;
+    let site = site(config, texts, account.clone())?;
+    let mut pages = open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
     pages.spawn(control::serve(
         control::bind(lock)?,
         inbox.clone(),
-        services::control(config, clock, &store, &counters, &rules)?,
+        services::control(config, clock, &store, &counters, &rules, account)?,
         until(closed.clone()),
     ));
     tokio::spawn(reload_on(hangups, rules));
@@ -152,6 +155,36 @@ fn open_store(
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
 
+/// What the portal says, and the ways online that it offers.
+fn site(
+    config: &Config,
+    texts: Arc<Catalogues>,
+    account: Option<Account>,
+) -> anyhow::Result<portal::Portal> {
+    let follow = config.follow.account.clone().map(|name| wechat::Follow {
+        account: name,
+        store_id: config.store.id.clone(),
+        zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
+        backend: account,
+    });
+    let wifi = match config.wechat_wifi.clone() {
+        Some(wifi) => {
+            let clock = Clock::new(config.store.clock);
+            Some(wechat::WifiPortal::new(wifi, keys::random()?, clock))
+        }
+        None => None,
+    };
+    Ok(portal::Portal {
+        store: config.store.name.clone(),
+        address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
+        country: config.code.countries.first().cloned().unwrap_or_default(),
+        terms_version: config.portal.terms_version.clone(),
+        wechat: wechat::Wechat { follow, wifi },
+        api: None,
+        texts,
+    })
+}
+
 type Pages = JoinSet<()>;
 
 /// Binds every port, then serves: the redirect and the portal in each zone, the staff page.
@@ -159,37 +192,28 @@ fn open_pages(
     config: &Config,
     inbox: &Inbox,
     store: &Store,
-    texts: &Arc<Catalogues>,
+    site: &portal::Portal,
     counters: &Counters,
     links: &watch::Receiver<neighbours::Links>,
     closed: &watch::Receiver<bool>,
 ) -> anyhow::Result<Pages> {
-    let address = PortalAddress { name: config.portal.name.clone(), port: config.portal.port };
     let clock = Clock::new(config.store.clock);
     let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?.follow(links);
     let asked = http::bind_zones(&config.zone, config.portal.port)?.follow(links);
     let office = config.staff.as_ref().map(|staff| http::bind_staff(staff.listen)).transpose()?;
-    let site = portal::Portal {
-        store: config.store.name.clone(),
-        address: address.clone(),
-        country: config.code.countries.first().cloned().unwrap_or_default(),
-        terms_version: config.portal.terms_version.clone(),
-        api: None,
-        texts: Arc::clone(texts),
-    };
     let mut pages = JoinSet::new();
     pages.spawn(served(intercept::run_intercept(
         intercepted,
-        address,
+        site.address.clone(),
         inbox.clone(),
         Arc::clone(&counters.intercept),
         closed.clone(),
     )));
-    open_secure(config, clock, inbox, &site, counters, closed, &mut pages)?;
+    open_secure(config, clock, inbox, site, counters, closed, &mut pages)?;
     pages.spawn(served(portal::run_portal(
         asked,
         None,
-        site,
+        site.clone(),
         inbox.clone(),
         Arc::clone(&counters.portal),
         closed.clone(),
@@ -202,7 +226,7 @@ fn open_pages(
             time_zone: config.store.zone()?,
             visit: config.visit.clone(),
             clock,
-            texts: Arc::clone(texts),
+            texts: Arc::clone(&site.texts),
             today: services::today(config, clock, store)?,
         };
         let (counts, closed) = (Arc::clone(&counters.staff), closed.clone());
@@ -288,7 +312,7 @@ async fn until(mut closed: watch::Receiver<bool>) {
 
 /// Logs to standard error, where procd and systemd expect them; `RUST_LOG` sets the level, as
 /// `info` or `info,maitred::adapters=debug`.
-fn say_to_stderr() {
+pub(super) fn say_to_stderr() {
     let wanted = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let levels = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);

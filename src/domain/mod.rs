@@ -15,6 +15,7 @@ mod portal;
 mod presence;
 pub mod probe;
 mod queue;
+mod reason;
 mod reload;
 pub mod report;
 mod restore;

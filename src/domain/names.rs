@@ -173,6 +173,29 @@ impl Phone {
     }
 }
 
+/// A WeChat user's id within one account; does not print itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OpenId(String);
+
+impl OpenId {
+    /// Letters, digits, `-` and `_`; 1 to 64.
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        ((1..=64).contains(&text.len()) && text.chars().all(good)).then(|| Self(text.to_owned()))
+    }
+
+    /// The id itself, to be hashed or answered.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for OpenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenId(..)")
+    }
+}
+
 impl fmt::Debug for Phone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Phone(..)")
@@ -182,6 +205,11 @@ impl fmt::Debug for Phone {
 /// A guest's identity as stored: a keyed hash (HMAC-SHA256, first 16 bytes) of phone or openid.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GuestKey(pub [u8; 16]);
+
+impl GuestKey {
+    /// A guest who was erased, and is nobody.
+    pub const NOBODY: Self = Self([0; 16]);
+}
 
 impl fmt::Display for GuestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

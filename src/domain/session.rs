@@ -182,6 +182,7 @@ impl Domain {
         self.sessions.next += 1;
         device.session = Some(session);
         device.code = None;
+        device.following = false;
         device.ended = None;
         let address = device.addresses.last().copied();
         let Opening { identity, method, limits, length } = opening;

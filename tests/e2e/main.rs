@@ -42,4 +42,5 @@ mod sync;
 mod user;
 mod visits;
 mod wall;
+mod wechat;
 mod zones;

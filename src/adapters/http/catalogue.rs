@@ -62,9 +62,9 @@ pub(super) struct Catalogue {
     pub(super) phone: PhoneTexts,
     pub(super) return_page: ReturnTexts,
     pub(super) code: CodeTexts,
+    pub(super) follow: FollowTexts,
     pub(super) online: OnlineTexts,
     pub(super) ended: EndedTexts,
-    pub(super) passing: NoticeTexts,
     pub(super) blocked: NoticeTexts,
     pub(super) busy: NoticeTexts,
     pub(super) foreign: NoticeTexts,
@@ -88,6 +88,10 @@ texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online
 texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit }
 texts! { ReturnTexts: title, text, submit }
 texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change }
+texts! { FollowTexts:
+    instead, begin, title, pass, find, send, code, open, qr, waiting,
+    app, again, wifi, change,
+}
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, logout }
 texts! { EndedTexts:
     title, again, session_timeout, idle_timeout, quota, logout, revoked, moved, left,

@@ -48,7 +48,7 @@ impl Seal {
     pub(super) fn new(style: &str) -> Self {
         let hash = BASE64.encode(&Sha256::digest(style));
         let policy = format!(
-            "default-src 'none'; img-src data:; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; \
+            "default-src 'none'; img-src 'self' data:; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; \
              frame-ancestors 'none'"
         );
         // Base64 is ASCII, so this is a header value; the fallback is stricter.

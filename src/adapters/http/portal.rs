@@ -24,7 +24,8 @@ use super::api::{self, Api};
 use super::catalogue::Catalogues;
 use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
 use super::language::Choice;
-use super::pages::{self, Frame, STYLE, Typed};
+use super::pages::{self, Frame, Offers, STYLE, Typed};
+use super::wechat::{Wechat, follow as account, wifi};
 use super::{HttpError, PortalAddress, ZoneListeners};
 use crate::adapters::inbox::Inbox;
 use crate::domain::effect::{Answer, Refusal, View};
@@ -53,6 +54,8 @@ pub struct Portal {
     pub terms_version: String,
     /// The Captive Portal API, answered over TLS alone.
     pub api: Option<Api>,
+    /// The ways that go through WeChat.
+    pub wechat: Wechat,
     /// The words.
     pub texts: Arc<Catalogues>,
 }
@@ -91,8 +94,8 @@ pub async fn serve_portal(
     converse(stream, LIMITS, &counts, stop, Identified { peer, router }).await;
 }
 
-struct Site {
-    portal: Portal,
+pub(super) struct Site {
+    pub(super) portal: Portal,
     inbox: Inbox,
     counts: Arc<Counts>,
     seal: Seal,
@@ -106,9 +109,12 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/code", post(code).get(home))
         .route("/return", post(come_back).get(home))
         .route("/change", post(change).get(home))
-        .route("/pass", post(pass).get(home))
         .route("/logout", post(logout).get(home))
+        .route("/follow", post(account::begin).get(home))
+        .route("/follow.svg", get(account::picture))
         .route("/f/{token}", get(follow))
+        .route("/wx", get(wifi::leave))
+        .route(wifi::CALLBACK, get(wifi::come_back))
         .route("/terms", get(terms))
         .route("/privacy", get(privacy))
         .route(api::PATH, get(self::api))
@@ -140,9 +146,11 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
 }
 
 /// A guest who asks: the device of the connection, and their language.
-struct Guest {
-    client: Client,
-    choice: Choice,
+pub(super) struct Guest {
+    pub(super) client: Client,
+    pub(super) choice: Choice,
+    /// What is offered besides a code.
+    offers: Offers,
 }
 
 impl FromRequestParts<Arc<Site>> for Guest {
@@ -156,7 +164,10 @@ impl FromRequestParts<Arc<Site>> for Guest {
             Some(Client { zone, mac, address: peer.address })
         });
         match client {
-            Some(client) => Ok(Self { client, choice }),
+            Some(client) => {
+                let offers = site.offers(&client, account::agent(&parts.headers));
+                Ok(Self { client, choice, offers })
+            }
             // The kernel kept no SYN, as in a flood: the next connection may fare better.
             None => Err(site.busy(choice)),
         }
@@ -219,10 +230,6 @@ async fn change(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::ChangeNumber, Typed::default()).await
 }
 
-async fn pass(State(site): State<Arc<Site>>, guest: Guest) -> Response {
-    site.act(&guest, Ask::Pass, Typed::default()).await
-}
-
 async fn logout(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::Logout, Typed::default()).await
 }
@@ -269,19 +276,20 @@ impl Site {
     /// Does what the guest asks. Success is a redirect, so that the new step is reached by a full
     /// navigation and reloading it repeats nothing. A refusal is answered directly, which is as
     /// full a navigation: the domain keeps the step, but not what was wrong with the last try.
-    async fn act(&self, guest: &Guest, ask: Ask, typed: Typed<'_>) -> Response {
+    pub(super) async fn act(&self, guest: &Guest, ask: Ask, typed: Typed<'_>) -> Response {
         match self.ask(guest, ask).await {
             None => self.busy(guest.choice),
             Some(
                 View::Phone { refusal: None }
                 | View::Code { refusal: None, .. }
+                | View::Follow { refusal: None, .. }
                 | View::Online { .. },
             ) => Redirect::to(&format!("/{}", guest.choice.query())).into_response(),
             Some(view) => self.step(guest, &view, typed),
         }
     }
 
-    async fn ask(&self, guest: &Guest, ask: Ask) -> Option<View> {
+    pub(super) async fn ask(&self, guest: &Guest, ask: Ask) -> Option<View> {
         let client = guest.client;
         let answer = self.inbox.ask(|request| Event::Portal { request, client, ask });
         match tokio::time::timeout(ANSWER_WITHIN, answer).await {
@@ -290,12 +298,22 @@ impl Site {
         }
     }
 
-    fn frame(&self, choice: Choice, here: &'static str) -> Frame<'_> {
+    /// What a device is offered besides a code.
+    fn offers(&self, client: &Client, agent: &str) -> Offers {
+        let Wechat { follow, wifi } = &self.portal.wechat;
+        Offers {
+            follow: follow.as_ref().and_then(|follow| follow.offer(client, agent)),
+            wifi: wifi.is_some(),
+        }
+    }
+
+    pub(super) fn frame(&self, choice: Choice, here: &'static str) -> Frame<'_> {
         Frame::new(&self.portal.texts, &self.portal.store, choice, here)
     }
 
-    fn step(&self, guest: &Guest, view: &View, typed: Typed) -> Response {
-        html(StatusCode::OK, pages::step(&self.frame(guest.choice, "/"), view, typed))
+    pub(super) fn step(&self, guest: &Guest, view: &View, typed: Typed) -> Response {
+        let frame = self.frame(guest.choice, "/");
+        html(StatusCode::OK, pages::step(&frame, view, typed, &guest.offers))
     }
 
     fn not_a_form(&self, guest: &Guest) -> Response {
@@ -303,7 +321,7 @@ impl Site {
         html(StatusCode::BAD_REQUEST, pages::foreign(&self.frame(guest.choice, "/")))
     }
 
-    fn busy(&self, choice: Choice) -> Response {
+    pub(super) fn busy(&self, choice: Choice) -> Response {
         let page = pages::busy(&self.frame(choice, "/"));
         let mut response = html(StatusCode::SERVICE_UNAVAILABLE, page);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("3"));

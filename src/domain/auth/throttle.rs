@@ -137,7 +137,7 @@ impl Throttle {
             return Err(Refusal::NoPass);
         }
         for (subject, _) in limits {
-            self.passes.add(subject, now);
+            self.passes.add(subject, now + self.passes.length);
         }
         Ok(())
     }
