@@ -98,7 +98,7 @@ class Portal(Plain):
 
 class Maitred(Portal):
     name = "maitred"
-    binary = pathlib.Path("target/release/maitred")
+    binary = pathlib.Path("dist/maitred")
     limits = ""
     staff = ""
 

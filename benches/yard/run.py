@@ -54,6 +54,7 @@ def run(lab, folder, kinds, quick):
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "load": os.getloadavg()[0],
         "versions": {c.name: c.version() for c in everyone},
+        "binary": Maitred.binary.name if ours else None,
     }
     results["start"] = {c.name: load.median(starts(c, plan.starts)) for c in daemons}
     say("started")

@@ -92,11 +92,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let secrets = Secrets { guest_key: keys.guest };
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
-    let live = match found {
-        firewall::Found::Ours(live) => Some(live),
-        firewall::Found::Nothing => None,
-    };
-    let first = domain.restore(snapshot, live, clock.now());
+    let first = domain.restore(snapshot, found.sessions(), clock.now());
 
     let texts = Arc::new(Catalogues::load()?);
     let words = Arc::clone(&texts);

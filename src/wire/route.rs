@@ -32,7 +32,8 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const BRIDGE: &str = "bridge";
-const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
+/// As the headers have it, in one byte.
+const AF_BRIDGE: u8 = 7;
 const NDA_LLADDR: u16 = 2;
 const NDA_VLAN: u16 = 5;
 const NDA_MASTER: u16 = 9;

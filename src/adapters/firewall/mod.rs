@@ -72,6 +72,16 @@ pub enum Found {
     Nothing,
 }
 
+impl Found {
+    /// The sessions that the table holds; `None` if it is new.
+    pub fn sessions(self) -> Option<Vec<Live>> {
+        match self {
+            Self::Ours(live) => Some(live),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// Garden addresses could not be opened: the table refused them, or is busy, or gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the addresses were not opened")]
