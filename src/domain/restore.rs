@@ -8,9 +8,12 @@ use super::device::{Key, STRANGERS};
 use super::effect::{Effect, EndReason, Firewall, Grant, Record};
 use super::event::{Live, SavedSession, SavedVisit, Snapshot};
 use super::names::{Now, SessionId};
-use super::policy::Limits;
+use super::policy::{Identity, Limits};
 use super::session::Session;
 use super::visit::Visit;
+
+/// The kernel's clock and ours may differ by this much.
+const SOON: Option<Duration> = Some(Duration::from_secs(1));
 
 impl Domain {
     /// Takes up the work of the last run, before any event: `live` is what the kernel's table
@@ -32,6 +35,7 @@ impl Domain {
         for (nonce, expires) in snapshot.used_tokens {
             self.tokens.spend(nonce, expires);
         }
+        self.vouchers.restore(snapshot.last_batch, snapshot.vouchers);
         self.throttle.restore(&snapshot.messages, now.boot);
         for saved in snapshot.devices.into_iter().take(STRANGERS) {
             if self.policy.zone(saved.zone).is_some() {
@@ -96,7 +100,7 @@ impl Domain {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let SavedSession { mut grant, identity, .. } = saved;
+        let SavedSession { mut grant, identity, started } = saved;
         let id = grant.session;
         let key = Key { zone: grant.zone, mac: grant.mac };
         self.sessions.next = self.sessions.next.max(id.0 + 1);
@@ -119,6 +123,7 @@ impl Domain {
         let mut session = Session {
             deadline: grant.left.map(|left| now.boot + left),
             identity,
+            started,
             extended: 0,
             in_kernel: true,
             on_disk: true,
@@ -131,6 +136,7 @@ impl Domain {
             grant,
         };
         if let Some(reason) = self.over_at_start(&session, stands, table, now) {
+            self.unspend(&session, reason);
             let Grant { used_up: up, used_down: down, .. } = session.grant;
             if stands {
                 effects.push(Effect::Firewall(Firewall::Revoke(session.grant)));
@@ -166,7 +172,10 @@ impl Domain {
         } else if session.left(now.boot) == Some(Duration::ZERO) {
             Some(EndReason::SessionTimeout)
         } else if table && !stands {
-            Some(session.gone(now.boot))
+            // A use of a voucher that the kernel never had, or not for long, is given back.
+            let voucher = matches!(session.identity, Identity::Voucher(_));
+            let unused = voucher && session.bytes() == 0 && session.left(now.boot) > SOON;
+            Some(if unused { EndReason::Failed } else { session.gone(now.boot) })
         } else {
             (session.quota_left() == Some(0)).then_some(EndReason::Quota)
         }
