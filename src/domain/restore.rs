@@ -125,9 +125,9 @@ impl Domain {
             identity,
             started,
             extended: 0,
-            in_kernel: true,
+            in_kernel: stands || !table,
             on_disk: true,
-            unread: 0,
+            unread: if stands || !table { 0 } else { u32::MAX },
             table: 0,
             moved: now.boot,
             checkpoint: (now.boot, grant.used_up.saturating_add(grant.used_down)),
@@ -147,6 +147,9 @@ impl Domain {
         }
         if !free && let Some(mark) = self.sessions.free_mark() {
             session.grant.mark = mark;
+        }
+        if !session.in_kernel {
+            effects.push(Effect::Firewall(Firewall::Grant(session.grant.clone())));
         }
         let device = self.devices.entry(key);
         device.session = Some(id);
@@ -172,14 +175,18 @@ impl Domain {
         } else if session.left(now.boot) == Some(Duration::ZERO) {
             Some(EndReason::SessionTimeout)
         } else if table && !stands {
-            // A use of a voucher that the kernel never had, or not for long, is given back.
-            let voucher = matches!(session.identity, Identity::Voucher(_));
-            let unused = voucher && session.bytes() == 0 && session.left(now.boot) > SOON;
-            Some(if unused { EndReason::Failed } else { session.gone(now.boot) })
+            (!takes_up(session, now)).then(|| session.gone(now.boot))
         } else {
             (session.quota_left() == Some(0)).then_some(EndReason::Quota)
         }
     }
+}
+
+/// Whether a session that the kernel lacks goes on all the same: a use of a voucher must not be lost
+/// to a kill between disk and kernel.
+fn takes_up(session: &Session, now: Now) -> bool {
+    let voucher = matches!(session.identity, Identity::Voucher(_));
+    voucher && session.bytes() == 0 && session.left(now.boot) > SOON
 }
 
 /// Enough of a grant to take it back.

@@ -204,7 +204,7 @@ fn a_voucher_of_another_zone_or_of_none_is_not_good() {
 }
 
 #[test]
-fn a_start_takes_up_what_is_left_and_gives_back_what_never_was() {
+fn a_start_takes_up_what_is_left_and_what_never_was() {
     let mut first = House::new(policy());
     let (record, codes) = make(&mut first, 2, Worth { uses: 1, ..worth() });
     let Record::VouchersMade { batch, hashes, .. } = record else { panic!("{record:?}") };
@@ -227,12 +227,17 @@ fn a_start_takes_up_what_is_left_and_gives_back_what_never_was() {
     assert!(matches!(house.page(mac(2), using(&codes[1])), View::Online { .. }));
     let Record::VouchersMade { batch, .. } = make(&mut house, 1, worth()).0 else { panic!() };
     assert_eq!(batch.id, 5);
-    // The table stands and never had it: nobody was told, and the use is there again.
-    let mut house = House::new(policy());
-    let effects = house.domain.restore(snapshot(vec![saved]), Some(Vec::new()), house.now);
-    assert!(matches!(
-        records(&effects)[..],
-        [Record::SessionEnded { reason: EndReason::Failed, .. }]
-    ));
-    assert!(matches!(house.page(mac(1), using(&codes[0])), View::Online { .. }));
+    // The table stands and never had it, as nobody was told: the use begins now, or is given back.
+    for refuses in [false, true] {
+        let mut house = House::new(policy());
+        let saved = snapshot(vec![saved.clone()]);
+        let effects = house.domain.restore(saved, Some(Vec::new()), house.now);
+        let id = granted(&effects).unwrap();
+        assert!(view(&house.ask(mac(1), Ask::Show)).is_none(), "not before the kernel has it");
+        let answer = if refuses { Event::GrantFailed(id) } else { Event::Granted(id) };
+        let told = view(&house.tell(answer)).unwrap();
+        assert_eq!(matches!(told, View::Online { .. }), !refuses);
+        assert!(matches!(house.page(mac(1), using(&codes[0])), View::Online { .. }));
+        assert_eq!(used(&mut house), [1]);
+    }
 }

@@ -179,6 +179,8 @@ fn a_kill_loses_no_use_and_burns_none() {
         guest.post(&format!("{PORTAL}/change"), &[]);
         spend(guest, code);
         assert!(!guest.online(), "round {round}: spent twice");
+        // The end is on disk as well.
+        gateway.command(&["stats"]).ok();
         gateway.kill9();
         gateway.run();
     }
