@@ -9,13 +9,14 @@ use maitred::adapters::control::{self, VERSION};
 use maitred::adapters::http::brand::{Brand, Parts};
 use maitred::adapters::http::catalogue::Catalogues;
 use maitred::adapters::http::portal::{Portal, serve_portal};
+use maitred::adapters::http::wechat::Wechat;
 use maitred::adapters::http::{Counts, PortalAddress, syn};
 use maitred::adapters::inbox::{Envelope, Inbox};
 use maitred::adapters::store::journal::{self, Group, Groups};
 use maitred::adapters::sync;
 use maitred::adapters::uplink::Line;
 use maitred::config::{Config, ConfigError};
-use maitred::domain::auth::follow::{self, Token};
+use maitred::domain::auth::follow::{Card, Token};
 use maitred::domain::effect::Effect;
 use maitred::domain::event::Client;
 use maitred::domain::names::{BootTime, GuestKey, Mac, Now, Phone, WallTime, ZoneId};
@@ -146,8 +147,7 @@ pub fn names(bytes: &[u8]) {
 
 /// A datagram from the kernel's firewall, or about interfaces.
 pub fn netlink(bytes: &[u8]) {
-    let seq = bytes.get(8..12).map_or(0, |seq| u32::from_ne_bytes(seq.try_into().unwrap()));
-    assert!(route::replies(bytes, seq).count() <= bytes.len());
+    assert!(route::messages(bytes).count() <= bytes.len());
     for reply in replies(bytes) {
         let Ok(Reply::Message { attrs, .. }) = reply else { continue };
         // What we could have said says the same when we say it.
@@ -211,6 +211,7 @@ pub fn portal(bytes: &[u8]) {
             line: watch::channel(Line::Up).1,
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
+            wechat: Wechat::default(),
             api: None,
             texts: Arc::clone(&TEXTS),
         };
@@ -244,10 +245,13 @@ pub fn syn(bytes: &[u8]) {
 pub fn token(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let key = SigningKey::from_bytes(&[7; 32]);
-    let (store, scene) = (follow::store(STORE), follow::scene(STORE, ZONE, GUEST));
+    let card = Card::new(STORE, ZONE, GUEST);
     let keys = [[0xff; 32], key.verifying_key().to_bytes()];
-    if let Ok(token) = Token::verify(text, &keys, store, scene, NOW.wall) {
+    if let Ok(token) = Token::verify(text, &keys, card, NOW.wall) {
         assert_eq!(token.mint(&key), text, "a second spelling of a token");
+    }
+    if let Some(card) = Card::read(text) {
+        assert_eq!(Card::read(&card.code()), Some(card));
     }
 }
 

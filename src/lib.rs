@@ -10,6 +10,7 @@
 //! | [`config`] | TOML → a validated configuration | `domain`, `clock` |
 //! | [`adapters`] | the outside: sockets, threads, files | all above |
 //! | [`gateway`] | the loop: one owner of the domain | all above |
+//! | `hq` | the backend of the stores' WeChat account, on a server (feature `hq`) | all but `gateway` |
 //! | [`cli`] | one file a verb | all above |
 
 pub mod adapters;
@@ -18,4 +19,6 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod gateway;
+#[cfg(feature = "hq")]
+pub mod hq;
 pub mod wire;

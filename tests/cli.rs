@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use maitred::clock::{Clock, Trust};
-use maitred::domain::auth::follow::{self, Token};
+use maitred::domain::auth::follow::{Card, Token};
 use maitred::domain::effect::Refusal;
 use maitred::domain::names::Mac;
 use tempfile::TempDir;
@@ -194,10 +194,8 @@ fn a_minted_token_is_good_for_its_device_alone() {
         ["--key", key, "--store", "s1", "--zone", "guest", "--mac", mac, "--guest", &guest];
     let text = out(&store.run(&[&["token"], &arguments[..]].concat()));
     let now = Clock::new(Trust::Always).now().wall;
-    let verify = |mac: Mac| {
-        let scene = follow::scene("s1", "guest", mac);
-        Token::verify(text.trim(), &[public], follow::store("s1"), scene, now)
-    };
+    let verify =
+        |mac: Mac| Token::verify(text.trim(), &[public], Card::new("s1", "guest", mac), now);
     let token = verify(mac.parse().unwrap()).unwrap();
     assert_eq!((token.guest.to_string(), token.expires - token.issued), (guest.clone(), 300));
     assert_eq!(verify(Mac([2; 6])), Err(Refusal::TokenElsewhere));

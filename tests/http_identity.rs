@@ -12,6 +12,7 @@ use std::time::Duration;
 use maitred::adapters::http::brand::{Brand, Parts};
 use maitred::adapters::http::catalogue::Catalogues;
 use maitred::adapters::http::portal::{Portal, run_portal};
+use maitred::adapters::http::wechat::Wechat;
 use maitred::adapters::http::{PortalAddress, ZoneListeners, bind_zones};
 use maitred::adapters::inbox::Inbox;
 use maitred::adapters::uplink::Line;
@@ -101,6 +102,7 @@ fn serve(listeners: ZoneListeners, heard: &mpsc::Sender<Client>) {
             line: watch::channel(Line::Up).1,
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
+            wechat: Wechat::default(),
             api: None,
             texts: Arc::new(Catalogues::load().unwrap()),
         };

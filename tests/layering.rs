@@ -17,8 +17,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["domain", "clock"]),
     ("adapters", &["domain", "wire", "clock", "config"]),
     ("gateway", &["domain", "wire", "clock", "config", "adapters"]),
-    ("cli", &["domain", "wire", "clock", "config", "adapters", "gateway"]),
-    ("main", &["domain", "wire", "clock", "config", "adapters", "gateway", "cli"]),
+    ("hq", &["domain", "clock", "config", "adapters"]),
+    ("cli", &["domain", "wire", "clock", "config", "adapters", "gateway", "hq"]),
+    ("main", &["domain", "wire", "clock", "config", "adapters", "gateway", "hq", "cli"]),
 ];
 
 /// What the pure domain may not name: the roads to sockets, files, threads, clocks.

@@ -42,11 +42,17 @@ scripts() {
     shellcheck --exclude=SC1008,SC3043 "${files[@]}"
     echo "${#files[@]} scripts"
 }
-export -f nextest captivity scripts
+# Makes WeChat's pushes in the tests.
+wechatpy() {
+    [ -x target/tools/wechat/bin/python ] || /usr/bin/python3 -m venv target/tools/wechat
+    target/tools/wechat/bin/pip install --quiet --disable-pip-version-check -r tests/wechat/requirements.txt
+}
+export -f nextest captivity scripts wechatpy
 
 export PATH="$PATH:$PWD/target/tools/bin" CARGO_TERM_COLOR=never
 step 10m "packages" packaging/install.sh build test cross
 [ ! -e tests/browser/package.json ] || step 5m "playwright" npm ci --silent --prefix tests/browser
+step 5m "wechatpy" bash -euo pipefail -c wechatpy
 step 20m "cargo-nextest" bash -c nextest
 step 5m "captivity" bash -euo pipefail -c captivity
 step 1m "format" cargo fmt --check

@@ -74,6 +74,15 @@ impl Inbox {
         answer.await.map_err(|_| Busy)
     }
 
+    /// Asks and waits for the answer, from a thread that may wait; for room too.
+    pub fn ask_and_wait(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Answer, Busy> {
+        let request = RequestId(self.shared.next_request.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        let envelope = Envelope { event: event(request), reply: Some((request, reply)) };
+        self.sender.blocking_send(envelope).map_err(|_| Busy)?;
+        answer.blocking_recv().map_err(|_| Busy)
+    }
+
     /// Events dropped since the start because the inbox was full.
     pub fn dropped(&self) -> u32 {
         self.shared.dropped.load(Ordering::Relaxed)

@@ -6,6 +6,8 @@ mod check;
 mod clients;
 mod doctor;
 mod grant;
+#[cfg(feature = "hq")]
+mod hq;
 mod limit;
 mod limits;
 mod list;
@@ -80,6 +82,9 @@ enum Verb {
     Sync(sync::Arguments),
     /// Make keys for follow tokens, and tokens for tests.
     Token(token::Arguments),
+    /// Be the backend of the stores' WeChat account, until a signal.
+    #[cfg(feature = "hq")]
+    Hq(hq::Arguments),
     /// Hash a password, read from the terminal or a pipe, for the staff page.
     Password,
 }
@@ -130,6 +135,8 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Stats(output) => stats::stats(config, &output),
         Verb::Sync(sync) => sync::sync(config, &sync),
         Verb::Token(token) => token::token(&token),
+        #[cfg(feature = "hq")]
+        Verb::Hq(arguments) => hq::hq(&arguments),
         Verb::Password => password::password(),
     }
 }

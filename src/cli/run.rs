@@ -21,6 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::names::Names;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
+use crate::adapters::account::Account;
 use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
@@ -28,7 +29,7 @@ use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::api::Api;
 use crate::adapters::http::brand::Parts;
 use crate::adapters::http::catalogue::Catalogues;
-use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls};
+use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls, wechat};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
@@ -120,11 +121,12 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
-    let (site, bundles, uplink) = site(config, &texts);
+    let account = services::account(config, &store, &inbox)?;
+    let (site, bundles, uplink) = site(config, texts, account.clone())?;
     let (mut pages, certificate) =
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
-    let more = (bundles, services::notes(site.line, certificate));
+    let more = services::More { bundles, account, notes: services::notes(site.line, certificate) };
     let services = services::control(config, clock, &store, &counters, &rules, more)?;
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
     pages.spawn(asked);
@@ -156,12 +158,26 @@ fn open_store(
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
 
-/// The guests' pages as they are served over HTTP; what changes their looks, and what they say of
-/// the line.
+/// What the portal says, and the ways online that it offers; what changes its looks, and what it says
+/// of the line.
 fn site(
     config: &Config,
-    texts: &Arc<Catalogues>,
-) -> (portal::Portal, Option<Bundles>, watch::Sender<Line>) {
+    texts: Arc<Catalogues>,
+    account: Option<Account>,
+) -> anyhow::Result<(portal::Portal, Option<Bundles>, watch::Sender<Line>)> {
+    let follow = config.follow.account.clone().map(|name| wechat::Follow {
+        account: name,
+        store_id: config.store.id.clone(),
+        zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
+        backend: account,
+    });
+    let wifi = match config.wechat_wifi.clone() {
+        Some(wifi) => {
+            let clock = Clock::new(config.store.clock);
+            Some(wechat::WifiPortal::new(wifi, keys::random()?, clock))
+        }
+        None => None,
+    };
     let (base, problems) = Parts::from_config(config);
     for problem in problems {
         warn!(%problem, "a picture is left out");
@@ -173,10 +189,11 @@ fn site(
         line,
         address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
         country: config.code.countries.first().cloned().unwrap_or_default(),
+        wechat: wechat::Wechat { follow, wifi },
         api: None,
-        texts: Arc::clone(texts),
+        texts,
     };
-    (site, bundles, uplink)
+    Ok((site, bundles, uplink))
 }
 
 type Pages = JoinSet<()>;
@@ -310,7 +327,7 @@ async fn until(mut closed: watch::Receiver<bool>) {
 
 /// Logs to standard error, where procd and systemd expect them; `RUST_LOG` sets the level, as
 /// `info` or `info,maitred::adapters=debug`.
-fn say_to_stderr() {
+pub(super) fn say_to_stderr() {
     let wanted = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let levels = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);

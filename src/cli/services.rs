@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::rules::Rules;
+use crate::adapters::account::{self, Account};
 use crate::adapters::capture::{Captures, Counts, Tally};
 use crate::adapters::control::{self, Notes, Services};
 use crate::adapters::dns::{self, Forwarder};
@@ -96,7 +97,7 @@ pub(super) fn control(
     store: &Store,
     counters: &Arc<Counters>,
     rules: &Arc<Rules>,
-    (bundles, notes): (Option<Bundles>, Notes),
+    More { bundles, account, notes }: More,
 ) -> anyhow::Result<Services> {
     let today = today(config, clock, store)?;
     let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
@@ -108,15 +109,51 @@ pub(super) fn control(
     });
     let nightly = nightly(config, clock, store, bundles)?.map(Arc::new);
     let sync = control::service(move || {
-        let nightly = nightly.clone();
-        async move {
-            let Some(nightly) = nightly else { return Err("there is no [hq] to send to".into()) };
-            let summary = nightly.now().await.map_err(|problem| problem.to_string())?;
-            serde_json::to_value(summary).map_err(|problem| problem.to_string())
-        }
+        let (nightly, account) = (nightly.clone(), account.clone());
+        async move { sync_now(nightly.as_deref(), account.as_ref()).await }
     });
     let change = rules.changer();
     Ok(Services { zones, notes, stats, sync, change, counters: Arc::clone(&counters.control) })
+}
+
+/// The thread that asks the account's backend, if the store has one.
+pub(super) fn account(
+    config: &Config,
+    store: &Store,
+    inbox: &Inbox,
+) -> anyhow::Result<Option<Account>> {
+    let settings = account::Settings::from_config(&config.follow, &config.store.id);
+    let start = |settings| Account::start(settings, store.clone(), inbox.clone());
+    Ok(settings.map(start).transpose()?)
+}
+
+/// To HQ what it has not got, and from the account's backend whom to forget.
+async fn sync_now(nightly: Option<&Nightly>, account: Option<&Account>) -> Result<Value, String> {
+    if nightly.is_none() && account.is_none() {
+        return Err("there is neither [hq] nor follow.url to talk to".into());
+    }
+    let mut done = Map::new();
+    if let Some(nightly) = nightly {
+        let summary = nightly.now().await.map_err(|problem| problem.to_string())?;
+        if let Ok(Value::Object(summary)) = serde_json::to_value(summary) {
+            done.extend(summary);
+        }
+    }
+    if let Some(account) = account {
+        let forgotten = account.forget().await.map_err(|problem| problem.to_string())?;
+        done.insert("forgotten".into(), forgotten.into());
+    }
+    Ok(done.into())
+}
+
+/// What the control socket reaches besides.
+pub(super) struct More {
+    /// HQ's bundles, if the store gets any.
+    pub(super) bundles: Option<Bundles>,
+    /// The account's backend, if the store has one.
+    pub(super) account: Option<Account>,
+    /// What `status` says of the pages.
+    pub(super) notes: Notes,
 }
 
 /// What `status` says of the line and the certificate.

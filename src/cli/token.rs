@@ -1,4 +1,4 @@
-//! `maitred token`: keys for follow tokens, and tokens for tests. Head offices mint their own.
+//! `maitred token`: keys for follow tokens, and tokens for tests. `maitred hq` mints its own.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use ed25519_dalek::SigningKey;
 use super::print;
 use crate::clock::{Clock, Trust};
 use crate::config::Length;
-use crate::domain::auth::follow::{self, Token};
+use crate::domain::auth::follow::{self, Card, Token};
 use crate::domain::names::{GuestKey, Mac, WallTime};
 
 #[derive(Debug, clap::Args)]
@@ -78,8 +78,7 @@ fn mint(wanted: &Mint, now: WallTime) -> anyhow::Result<String> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce)?;
     let token = Token {
-        store: follow::store(&wanted.store),
-        scene: follow::scene(&wanted.store, &wanted.zone, wanted.mac),
+        card: Card::new(&wanted.store, &wanted.zone, wanted.mac),
         guest: wanted.guest,
         issued: u32::try_from(now.seconds())?,
         expires: u32::try_from((now + wanted.lifetime.0).seconds())?,
@@ -88,7 +87,7 @@ fn mint(wanted: &Mint, now: WallTime) -> anyhow::Result<String> {
     Ok(token.mint(&read_key(&wanted.key)?))
 }
 
-fn read_key(path: &Path) -> anyhow::Result<SigningKey> {
+pub(super) fn read_key(path: &Path) -> anyhow::Result<SigningKey> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let seed = BASE64.decode(text.trim().as_bytes()).ok();

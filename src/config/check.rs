@@ -1,5 +1,6 @@
 //! What types alone cannot say: ranges, names, and values that contradict each other.
 
+mod follow;
 mod garden;
 mod sms;
 
@@ -36,6 +37,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     visit(config, &mut found);
     staff(config, &mut found);
     hq(config, &mut found);
+    follow::check(config, &mut found);
     lists(config, &mut found);
     found.0
 }
@@ -293,7 +295,6 @@ fn hq(config: &Config, found: &mut Found) {
 
 fn lists(config: &Config, found: &mut Found) {
     let lists = &config.lists;
-    found.unless(config.follow.keys.len() <= 2, "follow.keys", "must be two at most");
     for (path, macs) in [
         ("lists.trusted_macs", &lists.trusted_macs),
         ("lists.blocked_macs", &lists.blocked_macs),

@@ -87,10 +87,17 @@ impl Config {
         if open && self.holds_secrets() {
             warnings.push(format!("{0} holds secrets; chmod 600 {0}", path.display()));
         }
-        if self.sms.is_empty() && self.follow.keys.is_empty() {
+        if self.sms.is_empty() && self.follow.keys.is_empty() && self.wechat_wifi.is_none() {
             warnings.push("neither [sms] nor follow.keys: no guest can get online".into());
         }
         warnings.extend(self.checks_in_gardens());
+        if self.follow.account.is_some() && self.portal.name.is_none() {
+            let unwise = "follow.account without portal.name: WeChat warns of links to addresses";
+            warnings.push(unwise.into());
+        }
+        if self.follow.url.as_ref().is_some_and(|url| url.starts_with("http:")) {
+            warnings.push("follow.url is http: the token travels in clear".into());
+        }
         for (key, address) in self.sms.iter().filter_map(Sms::address) {
             if address.starts_with("http:") {
                 warnings.push(format!("sms.{key} is http: numbers and codes travel in clear"));
@@ -117,6 +124,8 @@ impl Config {
         self.staff.is_some()
             || self.sms.iter().any(Sms::holds_secrets)
             || self.hq.as_ref().is_some_and(|hq| hq.token.is_some())
+            || self.follow.token.is_some()
+            || self.wechat_wifi.is_some()
     }
 }
 

@@ -4,6 +4,7 @@
 mod brand;
 mod check;
 mod dns;
+mod follow;
 pub mod garden;
 mod load;
 mod policy;
@@ -24,6 +25,7 @@ use crate::domain::names::Mac;
 pub use brand::{Brand, Colour, Offer, PICTURES_MAX, Words};
 pub(crate) use check::display_name;
 pub use dns::{Dns, Resolver};
+pub use follow::{Follow, WechatWifi};
 pub use garden::{Pass, Place};
 pub use load::{ConfigError, Problem};
 pub use portal::{Portal, Return};
@@ -54,11 +56,13 @@ pub struct Config {
     /// Who carries the messages, in the order they are tried; 8 at most.
     #[serde(default, deserialize_with = "sms::one_or_more")]
     pub sms: Vec<Sms>,
-    /// Follow tokens.
+    /// Follows of the store's WeChat account.
     #[serde(default)]
     pub follow: Follow,
     /// The temporary pass to the app in which a guest follows; none if unset.
     pub pass: Option<Pass>,
+    /// WeChat's retired Wi-Fi portal.
+    pub wechat_wifi: Option<WechatWifi>,
     /// What a visit is.
     #[serde(default)]
     pub visit: Visit,
@@ -190,14 +194,6 @@ pub struct Code {
     pub per_store_day: u32,
     /// Country codes that messages may go to; the first is assumed.
     pub countries: Vec<String>,
-}
-
-/// `[follow]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Follow {
-    /// Ed25519 public keys (base64), two at most, for rotation.
-    pub keys: Vec<PublicKey>,
 }
 
 /// `[visit]`

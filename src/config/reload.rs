@@ -3,7 +3,7 @@
 use super::{Config, Zone};
 
 impl Config {
-    /// Takes over what `new` changes and a running daemon can follow: lists, codes, follow keys,
+    /// Takes over what `new` changes and a running daemon can go by: lists, codes, follow keys,
     /// visits, and the zones' time-outs and limits. Returns what else is different, and waits for
     /// a restart.
     pub fn take_over(&mut self, new: Self) -> Vec<String> {
@@ -23,6 +23,7 @@ impl Config {
             sms,
             follow,
             pass,
+            wechat_wifi,
             visit,
             staff,
             hq,
@@ -46,7 +47,10 @@ impl Config {
         keep("staff", self.staff == staff);
         keep("hq", self.hq == hq);
         keep("firewall", self.firewall == firewall);
-        (self.follow, self.lists) = (follow, lists);
+        self.follow.keys.clone_from(&follow.keys);
+        keep("follow", self.follow == follow);
+        keep("wechat_wifi", self.wechat_wifi == wechat_wifi);
+        self.lists = lists;
         waits.extend(take_over_zones(&mut self.zone, zone));
         waits
     }
@@ -98,10 +102,12 @@ mod tests {
         let new = zone("b", "session_timeout = \"1h\"\nroam = true") + &zone("c", "");
         let new = config(&format!(
             "{new}[portal]\nport = 99\nremember_for = \"1d\"\n[code]\n\
-             tries = 3\nlifetime = \"9m\"\n[lists]\nblocked_macs = [\"02:00:00:00:00:01\"]\n"
+             tries = 3\nlifetime = \"9m\"\n[lists]\nblocked_macs = [\"02:00:00:00:00:01\"]\n\
+             [follow]\nkeys = [\"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\"]\naccount = \"A\"\n"
         ));
         let waits = running.take_over(new);
-        assert_eq!(waits, ["portal", "code.lifetime", "the list of zones", "zone b"]);
+        assert_eq!(waits, ["portal", "code.lifetime", "follow", "the list of zones", "zone b"]);
+        assert_eq!((running.follow.keys.len(), &running.follow.account), (1, &None));
         assert_eq!(running.zone.len(), 2);
         assert_eq!(running.zone[1].session_timeout, Length::minutes(60));
         assert!(!running.zone[1].roam && running.portal.port == 2050);

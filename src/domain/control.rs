@@ -6,7 +6,7 @@ use super::Domain;
 use super::device::{Device, Key};
 use super::effect::{ClientRow, Effect, EndReason, Method, Report, Status};
 use super::event::Command;
-use super::names::{Mac, Now, RequestId, SessionId, ZoneId};
+use super::names::{GuestKey, Mac, Now, RequestId, SessionId, ZoneId};
 use super::policy::{Identity, Overrides};
 use super::session::{Opening, Waiter, report};
 
@@ -33,9 +33,25 @@ impl Domain {
                 .err()
                 .map(|text| Report::Refused(text.into())),
             Command::Revoke { mac } => Some(self.staff_revoke(mac, now, effects)),
+            Command::Erase { guest } => {
+                self.erase(guest);
+                Some(Report::Done)
+            }
         };
         if let Some(answer) = answer {
             effects.push(report(request, answer));
+        }
+    }
+
+    /// Nobody knows the guest any more. What lies on disk is the store's, which is told apart: its
+    /// word must not be lost.
+    fn erase(&mut self, guest: GuestKey) {
+        self.guests.erase(guest);
+        self.devices.forget_guest(guest);
+        for session in self.sessions.live.values_mut() {
+            if session.identity == Identity::Guest(guest) {
+                session.identity = Identity::Guest(GuestKey::NOBODY);
+            }
         }
     }
 

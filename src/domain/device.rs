@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::auth::code::Pending;
 use super::effect::EndReason;
-use super::names::{BootTime, Mac, SessionId, ZoneId};
+use super::names::{BootTime, GuestKey, Mac, SessionId, ZoneId};
 use super::policy::Identity;
 use super::queue::Queue;
 use super::visit::Visit;
@@ -39,6 +39,8 @@ pub(super) struct Device {
     pub(super) recorded: bool,
     /// The code on its way, if the guest is at that step.
     pub(super) code: Option<Box<Pending>>,
+    /// The guest is at the step of following the account.
+    pub(super) following: bool,
     pub(super) session: Option<SessionId>,
     /// Why and when the last session ended, until the guest has read it and goes on.
     pub(super) ended: Option<(EndReason, BootTime)>,
@@ -98,6 +100,14 @@ impl Devices {
     /// The device, made if it is new.
     pub(super) fn entry(&mut self, key: Key) -> &mut Device {
         self.map.entry(key).or_default()
+    }
+
+    /// Open visits of the guest are nobody's.
+    pub(super) fn forget_guest(&mut self, guest: GuestKey) {
+        let visits = self.map.values_mut().filter_map(|device| device.visit.as_mut());
+        for visit in visits.filter(|visit| visit.guest == Some(guest)) {
+            visit.guest = None;
+        }
     }
 
     pub(super) fn remove(&mut self, key: Key) {

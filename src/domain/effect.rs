@@ -12,6 +12,7 @@ use super::names::{
 };
 use super::policy::{Identity, Limits};
 
+pub use super::reason::{EndReason, Method};
 pub use super::report::{ClientRow, Report, Status};
 
 /// Something to be done.
@@ -229,76 +230,6 @@ pub enum Record {
     },
 }
 
-/// How a guest came to be online.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// A code by SMS.
-    Sms,
-    /// A follow of the store's account.
-    Follow,
-    /// Known from an earlier verification.
-    Remembered,
-    /// `maitred grant`.
-    Staff,
-    /// The trusted list.
-    Trusted,
-    /// The preemptive list.
-    Preemptive,
-}
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndReason {
-    /// `session_timeout`.
-    SessionTimeout,
-    /// `idle_timeout`.
-    IdleTimeout,
-    /// A quota was used up.
-    Quota,
-    /// The guest logged out.
-    Logout,
-    /// `maitred revoke`.
-    Revoked,
-    /// The device was heard on another port of its bridge, where `on_mac_move` is `cut`.
-    Moved,
-    /// The device left the network.
-    Left,
-    /// The disk or the kernel refused it.
-    Failed,
-}
-
-impl EndReason {
-    /// The word on disk and on the wire; the same as its serde name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SessionTimeout => "session_timeout",
-            Self::IdleTimeout => "idle_timeout",
-            Self::Quota => "quota",
-            Self::Logout => "logout",
-            Self::Revoked => "revoked",
-            Self::Moved => "moved",
-            Self::Left => "left",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl Method {
-    /// The word on disk and on the wire; the same as its serde name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sms => "sms",
-            Self::Follow => "follow",
-            Self::Remembered => "remembered",
-            Self::Staff => "staff",
-            Self::Trusted => "trusted",
-            Self::Preemptive => "preemptive",
-        }
-    }
-}
-
 /// A one-time code on its way.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -352,6 +283,13 @@ pub enum View {
         /// What was wrong with the last try.
         refusal: Option<Refusal>,
     },
+    /// Wait for a follow of the store's account.
+    Follow {
+        /// What is left of the temporary pass.
+        pass: Option<Duration>,
+        /// What was wrong with the last link, or kept the pass shut.
+        refusal: Option<Refusal>,
+    },
     /// Online.
     Online {
         /// Time left; `None` has no end.
@@ -369,11 +307,6 @@ pub enum View {
         reason: EndReason,
         /// Whether the guest may lengthen it even now.
         extend: bool,
-    },
-    /// The app's garden is open to this device.
-    Passing {
-        /// Time left.
-        left: Duration,
     },
     /// On the blocked list.
     Blocked,

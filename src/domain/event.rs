@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::effect::Refusal;
-use super::names::{Mac, Mark, Phone, RequestId, SessionId, WallTime, ZoneId};
+use super::names::{GuestKey, Mac, Mark, OpenId, Phone, RequestId, SessionId, WallTime, ZoneId};
 use super::policy::{Overrides, Policy};
 
 /// Something that happened.
@@ -153,6 +153,14 @@ pub enum Ask {
         /// As typed.
         code: String,
     },
+    /// Follow the store's account: stay at that step (`View::Follow`) until the token comes, with
+    /// the app's garden open for a while where the store gives passes.
+    BeginFollow,
+    /// An account's name, at the word of WeChat's client (the retired Wi-Fi portal).
+    WechatWifi {
+        /// Who follows, as the client says.
+        openid: OpenId,
+    },
     /// Check a follow token (`/f/<token>`).
     Follow {
         /// As in the path.
@@ -160,8 +168,6 @@ pub enum Ask {
     },
     /// Lengthen this device's session, or the one that has just run out.
     Extend,
-    /// Open the app's garden for a while: `View::Passing`, or the step with a refusal.
-    Pass,
     /// End this device's session.
     Logout,
 }
@@ -215,6 +221,11 @@ pub enum Command {
     Revoke {
         /// The device.
         mac: Mac,
+    },
+    /// Forget who a guest is; their devices stay online as nobody's.
+    Erase {
+        /// Whom.
+        guest: GuestKey,
     },
 }
 

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
 use super::event::SavedGuest;
-use super::names::{BootTime, GuestKey, Mac, Now, Phone, WallTime};
+use super::names::{BootTime, GuestKey, Mac, Now, OpenId, Phone, WallTime};
 
 /// Guests remembered at once; the one who verified longest ago is forgotten first.
 pub(super) const CAPACITY: usize = 20_000;
@@ -35,8 +35,8 @@ impl Secrets {
 
     /// The key of the guest behind a WeChat openid: HMAC-SHA256 of `openid:` and the id, cut at
     /// 16 bytes.
-    pub fn openid_guest(&self, openid: &str) -> GuestKey {
-        cut(self.keyed(&[b"openid:", openid.as_bytes()]))
+    pub fn openid_guest(&self, openid: &OpenId) -> GuestKey {
+        cut(self.keyed(&[b"openid:", openid.reveal().as_bytes()]))
     }
 
     /// The range that a number belongs to: all but its last four digits, hashed as a number is.
@@ -122,6 +122,11 @@ impl Guests {
         (age < remember_for).then_some(known.guest)
     }
 
+    /// Forgets a guest on every device.
+    pub(super) fn erase(&mut self, guest: GuestKey) {
+        self.known.retain(|_, known| known.guest != guest);
+    }
+
     /// The next session of this device needs a new proof.
     pub(super) fn void(&mut self, mac: Mac) {
         if let Some(known) = self.known.get_mut(&mac) {
@@ -171,7 +176,10 @@ mod tests {
         let secrets = Secrets { guest_key: [1; 32] };
         let phone = Phone::parse("13800138000", "86").unwrap();
         let near = Phone::parse("13800149999", "86").unwrap();
-        assert_ne!(secrets.phone_guest(&phone), secrets.openid_guest("8613800138000"));
+        assert_ne!(
+            secrets.phone_guest(&phone),
+            secrets.openid_guest(&OpenId::parse("8613800138000").unwrap())
+        );
         assert_ne!(secrets.phone_guest(&phone), secrets.prefix(&phone));
         assert_ne!(secrets.prefix(&phone), secrets.prefix(&near));
         let same = Phone::parse("13800138111", "86").unwrap();

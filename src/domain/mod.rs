@@ -16,6 +16,7 @@ mod portal;
 mod presence;
 pub mod probe;
 mod queue;
+mod reason;
 mod reload;
 pub mod report;
 mod restore;

@@ -49,7 +49,7 @@ impl Domain {
         self.passes.0.retain(|_, pass| pass.until > now.boot);
         if let Some(pass) = self.passes.0.get_mut(&key) {
             if pass.in_kernel {
-                return Some(View::Passing { left: pass.until - now.boot });
+                return Some(self.step(key, None, now));
             }
             if pass.waiting.len() >= WAITING {
                 return Some(self.step(key, Some(Refusal::Failed), now));
@@ -80,17 +80,13 @@ impl Domain {
     pub(super) fn passed(&mut self, key: Key, opened: bool, now: Now, effects: &mut Vec<Effect>) {
         let Some(pass) = self.passes.0.get_mut(&key) else { return };
         pass.in_kernel = opened;
-        let (waiting, left) = (std::mem::take(&mut pass.waiting), pass.until - now.boot);
+        let waiting = std::mem::take(&mut pass.waiting);
         if !opened {
             self.passes.0.remove(&key);
         }
         for request in waiting {
-            let view = if opened {
-                View::Passing { left }
-            } else {
-                self.step(key, Some(Refusal::Failed), now)
-            };
-            effects.push(reply(request, view));
+            let refusal = (!opened).then_some(Refusal::Failed);
+            effects.push(reply(request, self.step(key, refusal, now)));
         }
     }
 }

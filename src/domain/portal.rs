@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::Domain;
 use super::auth::code::Pending;
-use super::auth::follow::{self, Token};
+use super::auth::follow::{Card, Token};
 use super::device::Key;
 use super::effect::{Effect, EndReason, Message, Method, Record, Refusal, View};
 use super::event::{Ask, Client, Consent, Language};
-use super::names::{GuestKey, Mac, Now, Phone, RequestId, SessionId};
+use super::names::{GuestKey, Mac, Now, OpenId, Phone, RequestId, SessionId};
 use super::policy::Identity;
 use super::session::{Opening, Waiter, reply};
 
@@ -62,7 +62,21 @@ impl Domain {
             }
             Ask::ChangeNumber => {
                 device.code = None;
+                device.following = false;
                 Some(View::Phone { refusal: None })
+            }
+            Ask::BeginFollow => {
+                device.code = None;
+                device.following = true;
+                device.ended = None;
+                match self.policy.pass {
+                    Some(_) => self.pass(key, request, now, effects),
+                    None => Some(self.step(key, None, now)),
+                }
+            }
+            Ask::WechatWifi { openid } => {
+                let proof = self.wechat_wifi(key, &openid, now, effects);
+                self.enter(key, proof, Method::WechatWifi, request, now, effects)
             }
             Ask::RequestCode { phone, language, consent } => {
                 let sent = self.request_code(key, phone, language, consent, now, effects);
@@ -77,7 +91,6 @@ impl Domain {
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
             Ask::Extend => self.extend_ended(key, request, now, effects),
-            Ask::Pass => self.pass(key, request, now, effects),
             Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
         }
     }
@@ -139,7 +152,12 @@ impl Domain {
 
     /// The page of the step that a device without a session is at.
     pub(super) fn step(&self, key: Key, refusal: Option<Refusal>, now: Now) -> View {
-        match self.devices.get(key).and_then(|device| device.code.as_ref()) {
+        let device = self.devices.get(key);
+        if device.is_some_and(|device| device.following) {
+            let pass = self.passes.until(key, now.boot).map(|until| until - now.boot);
+            return View::Follow { pass, refusal };
+        }
+        match device.and_then(|device| device.code.as_ref()) {
             // No code will come to that number; ask for another.
             Some(code) if code.unsent == Some(Refusal::BadPhone) => {
                 View::Phone { refusal: refusal.or(code.unsent) }
@@ -181,6 +199,7 @@ impl Domain {
             Pending::new(for_whom, (message, now.boot), policy, &self.secrets, &mut self.rng);
         let device = self.devices.get_mut(key).ok_or(Refusal::Failed)?;
         device.code = Some(Box::new(pending));
+        device.following = false;
         device.ended = None;
         effects.push(Effect::Sms(Message { mac: key.mac, message, phone, code, language }));
         Ok(())
@@ -216,9 +235,8 @@ impl Domain {
         self.throttle.token(key.mac, now.boot)?;
         let policy = &self.policy;
         let zone = policy.zone(key.zone).ok_or(Refusal::Failed)?;
-        let store = follow::store(&policy.store_id);
-        let scene = follow::scene(&policy.store_id, &zone.name, key.mac);
-        let token = Token::verify(text, &policy.follow_keys, store, scene, now.wall)?;
+        let card = Card::new(&policy.store_id, &zone.name, key.mac);
+        let token = Token::verify(text, &policy.follow_keys, card, now.wall)?;
         if let Some(wall) = now.wall {
             self.tokens.purge(wall);
         }
@@ -232,6 +250,22 @@ impl Domain {
         // HQ has the follower's consent; none was given here.
         self.verified(key, token.guest, (mask, Consent::default()), Method::Follow, now, effects);
         Ok(token.guest)
+    }
+
+    /// Takes WeChat's client at its word; nobody signs what it says.
+    fn wechat_wifi(
+        &mut self,
+        key: Key,
+        openid: &OpenId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<GuestKey, Refusal> {
+        self.room(key)?;
+        self.throttle.token(key.mac, now.boot)?;
+        let guest = self.secrets.openid_guest(openid);
+        let mask = format!("*{:02x}", guest.0[15]);
+        self.verified(key, guest, (mask, Consent::default()), Method::WechatWifi, now, effects);
+        Ok(guest)
     }
 
     fn verified(

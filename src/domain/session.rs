@@ -190,6 +190,7 @@ impl Domain {
         self.sessions.next += 1;
         device.session = Some(session);
         device.code = None;
+        device.following = false;
         device.ended = None;
         device.spare = None;
         let address = device.addresses.last().copied();

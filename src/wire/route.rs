@@ -1,5 +1,5 @@
-//! The kernel's interfaces and their addresses (rtnetlink(7)): what is asked, what is answered.
-//! Numbers are in the host's order.
+//! The kernel's interfaces, their addresses and the bridges' entries (rtnetlink(7)): what is asked,
+//! what is answered. Numbers are in the host's order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use netlink_packet_core::{
 };
 
 use super::nft::WireError;
-use super::nft::attr::{Attrs, Fields};
+use super::nft::attr::{Attrs, Fields, list};
 use super::nft::message::split;
 use crate::domain::names::Mac;
 
@@ -18,9 +18,22 @@ const HEADER: usize = 16;
 const LINK: usize = 16;
 /// `struct ifaddrmsg`
 const ADDRESS: usize = 8;
+/// `struct ndmsg`
+const NEIGHBOUR: usize = 12;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
+const BRIDGE: &str = "bridge";
+const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
+const NDA_LLADDR: u16 = 2;
+const NDA_VLAN: u16 = 5;
+const NDA_MASTER: u16 = 9;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -39,6 +52,23 @@ pub struct Link {
     pub mac: Mac,
     /// Switched on.
     pub up: bool,
+    /// It is a bridge.
+    pub is_bridge: bool,
+    /// The bridge that it is a port of, and whether it is kept apart from other isolated ports.
+    pub port_of: Option<(u32, bool)>,
+}
+
+/// A bridge's entry for a device that was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The bridge's number.
+    pub bridge: u32,
+    /// The port's.
+    pub port: u32,
+    /// 0 without VLAN filtering.
+    pub vlan: u16,
+    /// The device.
+    pub mac: Mac,
 }
 
 /// An address that is ready for use.
@@ -52,30 +82,52 @@ pub struct Address {
     pub length: u8,
 }
 
-/// One message of an answer.
+/// One message from the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The number of the request that it answers.
+    pub seq: u32,
+    /// Somebody's change came in between: what the dump says does not fit together.
+    pub interrupted: bool,
+    /// What it says.
+    pub reply: Reply,
+}
+
+/// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// An interface.
     Link(Link),
+    /// An interface has gone.
+    LinkGone,
     /// An address.
     Address(Address),
+    /// A bridge has heard a device.
+    Heard(Entry),
+    /// A bridge has forgotten a device.
+    Forgotten(Entry),
     /// Something that is of no use to us: an interface without a MAC, an address not ready.
     Other,
-    /// The end of the answer; `errno` is 0, or says why there is none (EINTR: see `Interrupted`).
+    /// The end of the answer; `errno` is 0, or says why there is none.
     End {
         /// As in errno(3).
         errno: i32,
     },
-    /// Somebody's change came in between: what the dump says does not fit together.
-    Interrupted,
 }
 
 /// Asks for one interface by its name.
 pub fn link(name: &str, seq: u32) -> Result<Vec<u8>, WireError> {
     let mut attrs = Attrs::new();
     attrs.name(IFLA_IFNAME, name);
-    attrs.bytes(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+    without_statistics(&mut attrs);
     request(libc::RTM_GETLINK, NLM_F_ACK, seq, &[0; LINK], attrs)
+}
+
+/// Asks for all interfaces.
+pub fn links(seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut attrs = Attrs::new();
+    without_statistics(&mut attrs);
+    request(libc::RTM_GETLINK, NLM_F_DUMP, seq, &[0; LINK], attrs)
 }
 
 /// Asks for the addresses of all interfaces.
@@ -83,23 +135,43 @@ pub fn addresses(seq: u32) -> Result<Vec<u8>, WireError> {
     request(libc::RTM_GETADDR, NLM_F_DUMP, seq, &[0; ADDRESS], Attrs::new())
 }
 
-/// The messages of one datagram that answer request `seq`. A malformed one ends the iteration.
-pub fn replies(mut buf: &[u8], seq: u32) -> impl Iterator<Item = Result<Reply, WireError>> {
+/// Asks for all entries of all bridges.
+pub fn entries(seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut body = [0; NEIGHBOUR];
+    body[0] = AF_BRIDGE;
+    request(libc::RTM_GETNEIGH, NLM_F_DUMP, seq, &body, Attrs::new())
+}
+
+/// Has a bridge's port kept apart from other isolated ones.
+pub fn isolate(port: u32, seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut body = [0; LINK];
+    body[4..8].copy_from_slice(&port.to_ne_bytes());
+    let mut attrs = Attrs::new();
+    attrs.nest(IFLA_LINKINFO, |info| {
+        info.name(IFLA_INFO_SLAVE_KIND, BRIDGE).nest(IFLA_INFO_SLAVE_DATA, |port| {
+            port.u8(IFLA_BRPORT_ISOLATED, 1);
+        });
+    });
+    request(libc::RTM_NEWLINK, NLM_F_ACK, seq, &body, attrs)
+}
+
+/// The messages of one datagram. After one whose length is wrong there are no more.
+pub fn messages(mut buf: &[u8]) -> impl Iterator<Item = Result<Message, WireError>> {
     std::iter::from_fn(move || {
-        loop {
-            if buf.is_empty() {
-                return None;
-            }
-            let Some((message, rest)) = split(buf) else {
-                buf = &[];
-                return Some(Err(WireError::Malformed));
-            };
-            buf = rest;
-            if NetlinkBuffer::new(message).sequence_number() == seq {
-                return Some(parse(message));
-            }
+        if buf.is_empty() {
+            return None;
         }
+        let Some((message, rest)) = split(buf) else {
+            buf = &[];
+            return Some(Err(WireError::Malformed));
+        };
+        buf = rest;
+        Some(parse(message))
     })
+}
+
+fn without_statistics(attrs: &mut Attrs) {
+    attrs.bytes(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
 }
 
 fn request(
@@ -121,19 +193,21 @@ fn request(
     Ok([&buf, body, &attrs].concat())
 }
 
-fn parse(message: &[u8]) -> Result<Reply, WireError> {
+fn parse(message: &[u8]) -> Result<Message, WireError> {
     let header = NetlinkBuffer::new(message);
     let body = &message[HEADER..];
+    let reply = match header.message_type() {
+        NLMSG_DONE => Reply::End { errno: errno(body).unwrap_or(0) },
+        NLMSG_ERROR => Reply::End { errno: errno(body).ok_or(WireError::Malformed)? },
+        libc::RTM_NEWLINK => parse_link(body)?.map_or(Reply::Other, Reply::Link),
+        libc::RTM_DELLINK => Reply::LinkGone,
+        libc::RTM_NEWADDR => parse_address(body)?.map_or(Reply::Other, Reply::Address),
+        libc::RTM_NEWNEIGH => parse_entry(body)?.map_or(Reply::Other, Reply::Heard),
+        libc::RTM_DELNEIGH => parse_entry(body)?.map_or(Reply::Other, Reply::Forgotten),
+        _ => Reply::Other,
+    };
     let interrupted = header.flags() & NLM_F_DUMP_INTR != 0;
-    match header.message_type() {
-        NLMSG_DONE if interrupted => Ok(Reply::End { errno: libc::EINTR }),
-        NLMSG_DONE => Ok(Reply::End { errno: errno(body).unwrap_or(0) }),
-        _ if interrupted => Ok(Reply::Interrupted),
-        NLMSG_ERROR => Ok(Reply::End { errno: errno(body).ok_or(WireError::Malformed)? }),
-        libc::RTM_NEWLINK => Ok(parse_link(body)?.map_or(Reply::Other, Reply::Link)),
-        libc::RTM_NEWADDR => Ok(parse_address(body)?.map_or(Reply::Other, Reply::Address)),
-        _ => Ok(Reply::Other),
-    }
+    Ok(Message { seq: header.sequence_number(), interrupted, reply })
 }
 
 /// Kernel errors are negative; `errno` is positive here.
@@ -147,11 +221,38 @@ fn parse_link(body: &[u8]) -> Result<Option<Link>, WireError> {
     let Some(mac) = fields.get(IFLA_ADDRESS).and_then(|bytes| bytes.try_into().ok()) else {
         return Ok(None);
     };
+    let info = fields.get(IFLA_LINKINFO).map(Fields::parse).transpose()?;
+    let port = info.and_then(|info| info.get(IFLA_INFO_SLAVE_DATA));
+    let isolated = port
+        .is_some_and(|port| list(port).flatten().any(|item| item == (IFLA_BRPORT_ISOLATED, &[1])));
+    let kind = |number| info.and_then(|info| info.name(number).ok());
+    let is_port = kind(IFLA_INFO_SLAVE_KIND).as_deref() == Some(BRIDGE);
+    let bridge = fields.get(IFLA_MASTER).filter(|_| is_port);
     Ok(Some(Link {
         index: number(&head[4..8]),
         name: fields.name(IFLA_IFNAME)?,
         mac: Mac(mac),
         up: number(&head[8..12]) & libc::IFF_UP.cast_unsigned() != 0,
+        is_bridge: kind(IFLA_INFO_KIND).as_deref() == Some(BRIDGE),
+        port_of: bridge.map(|bridge| (number(bridge), isolated)),
+    }))
+}
+
+/// `None` for a neighbour of another kind, and for a port's own address, which is permanent.
+fn parse_entry(body: &[u8]) -> Result<Option<Entry>, WireError> {
+    let (head, attrs) = body.split_at_checked(NEIGHBOUR).ok_or(WireError::Malformed)?;
+    let state = u16::from_ne_bytes([head[8], head[9]]);
+    if head[0] != AF_BRIDGE || state & libc::NUD_PERMANENT != 0 {
+        return Ok(None);
+    }
+    let fields = Fields::parse(attrs)?;
+    let mac = fields.get(NDA_LLADDR).and_then(|bytes| bytes.try_into().ok());
+    let vlan = fields.get(NDA_VLAN).and_then(|bytes| bytes.try_into().ok());
+    Ok(fields.get(NDA_MASTER).zip(mac).map(|(bridge, mac)| Entry {
+        bridge: number(bridge),
+        port: number(&head[4..8]),
+        vlan: vlan.map_or(0, u16::from_ne_bytes),
+        mac: Mac(mac),
     }))
 }
 
@@ -183,65 +284,5 @@ fn number(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(kind: u16, flags: u16, body: &[u8], attrs: Attrs) -> Vec<u8> {
-        request(kind, flags, 7, body, attrs).unwrap()
-    }
-
-    fn one(message: &[u8]) -> Reply {
-        let mut all = replies(message, 7);
-        let reply = all.next().unwrap().unwrap();
-        assert!(all.next().is_none());
-        reply
-    }
-
-    fn number(value: u32) -> [u8; 4] {
-        value.to_ne_bytes()
-    }
-
-    #[test]
-    fn an_interface_needs_a_mac() {
-        let body = [&[0; 4][..], &number(5), &number(0x1043), &[0; 4]].concat();
-        let mut attrs = Attrs::new();
-        attrs.name(IFLA_IFNAME, "br-guest").bytes(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]);
-        let wanted =
-            Link { index: 5, name: "br-guest".into(), mac: Mac([2, 0, 0, 0, 0, 1]), up: true };
-        let link = message(libc::RTM_NEWLINK, 0, &body, attrs);
-        assert_eq!(one(&link), Reply::Link(wanted));
-        assert_eq!(replies(&link, 8).count(), 0, "an answer to another question");
-        for cut in 1..link.len() {
-            assert!(replies(&link[..cut], 7).all(|reply| reply.is_err()), "cut at {cut}");
-        }
-        let mut attrs = Attrs::new();
-        attrs.name(IFLA_IFNAME, "tun0").bytes(IFLA_ADDRESS, &[]);
-        assert_eq!(one(&message(libc::RTM_NEWLINK, 0, &body, attrs)), Reply::Other);
-    }
-
-    #[test]
-    fn an_address_is_our_own_and_ready() {
-        let head = |flags| [&[2, 24, flags, 0][..], &number(5)].concat();
-        let mut attrs = Attrs::new();
-        attrs.bytes(IFA_ADDRESS, &[192, 0, 2, 2]).bytes(IFA_LOCAL, &[192, 0, 2, 1]);
-        let ready = message(libc::RTM_NEWADDR, 0, &head(0), attrs.clone());
-        let address = "192.0.2.1".parse().unwrap();
-        assert_eq!(one(&ready), Reply::Address(Address { index: 5, address, length: 24 }));
-        let tentative = message(libc::RTM_NEWADDR, 0, &head(0x40), attrs.clone());
-        assert_eq!(one(&tentative), Reply::Other);
-        // The attribute has more flags than the header's byte.
-        attrs.bytes(IFA_FLAGS, &number(libc::IFA_F_DADFAILED));
-        assert_eq!(one(&message(libc::RTM_NEWADDR, 0, &head(0), attrs)), Reply::Other);
-    }
-
-    #[test]
-    fn an_answer_ends_well_or_with_an_error() {
-        let end =
-            |kind, flags, code: i32| one(&message(kind, flags, &code.to_ne_bytes(), Attrs::new()));
-        assert_eq!(end(NLMSG_DONE, 0, 0), Reply::End { errno: 0 });
-        assert_eq!(end(NLMSG_DONE, NLM_F_DUMP_INTR, 0), Reply::End { errno: libc::EINTR });
-        assert_eq!(end(libc::RTM_NEWADDR, NLM_F_DUMP_INTR, 0), Reply::Interrupted);
-        assert_eq!(end(NLMSG_ERROR, 0, 0), Reply::End { errno: 0 });
-        assert_eq!(end(NLMSG_ERROR, 0, -libc::ENODEV), Reply::End { errno: libc::ENODEV });
-    }
-}
+#[path = "route_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use maitred::domain::auth::follow::{self, Token};
+use maitred::domain::auth::follow::{Card, Token};
 use maitred::domain::effect::{Answer, Effect, Firewall, Pass, Record, Report, View};
 use maitred::domain::event::{Ask, Client, Command, Consent, Event, Evidence, Language, Sighting};
 use maitred::domain::names::{
@@ -79,8 +79,7 @@ pub(crate) fn policy() -> Policy {
 pub(crate) fn token(mac: Mac, nonce: u8) -> String {
     let issued = u32::try_from(WALL / 1000).unwrap();
     Token {
-        store: follow::store("s1"),
-        scene: follow::scene("s1", "guest", mac),
+        card: Card::new("s1", "guest", mac),
         guest: GuestKey([nonce; 16]),
         issued,
         expires: issued + 600,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod extend;
+mod follows;
 mod house;
 mod passes;
 mod properties;

@@ -16,7 +16,11 @@ fn pass(number: u8, left: u64) -> Firewall {
 }
 
 fn refused(refusal: Refusal) -> View {
-    View::Phone { refusal: Some(refusal) }
+    View::Follow { pass: None, refusal: Some(refusal) }
+}
+
+fn passing(left: u64) -> View {
+    View::Follow { pass: Some(seconds(left)), refusal: None }
 }
 
 fn state(house: &mut House, number: u8) -> (&'static str, Option<u64>) {
@@ -28,23 +32,24 @@ fn state(house: &mut House, number: u8) -> (&'static str, Option<u64>) {
 #[test]
 fn a_pass_is_answered_once_the_kernel_has_it_and_ends_by_itself() {
     let mut house = House::new(rules());
-    let first = house.ask(mac(1), Ask::Pass);
+    let first = house.ask(mac(1), Ask::BeginFollow);
     assert_eq!((firewall(&first), view(&first)), (vec![pass(1, 60)], None));
-    let second = house.ask(mac(1), Ask::Pass);
+    let second = house.ask(mac(1), Ask::BeginFollow);
     assert_eq!((firewall(&second), view(&second)), (vec![], None), "waits for the first");
     assert_eq!(state(&mut house, 1).0, "new");
     let answers = house.tell(Event::Passed { zone: ZONE, mac: mac(1), opened: true });
     assert_eq!(answers.len(), 2);
     house.pass(seconds(20));
-    assert_eq!(house.page(mac(1), Ask::Pass), View::Passing { left: seconds(40) }, "the same one");
+    assert_eq!(house.page(mac(1), Ask::BeginFollow), passing(40), "the same one");
     assert_eq!(state(&mut house, 1), ("pass", Some(40)));
-    // It is no session: the page is still that of a stranger, and nothing else opened.
-    assert_eq!(house.page(mac(1), Ask::Show), View::Phone { refusal: None });
+    // It is no session: nothing else opened. The step is kept until the guest goes another way.
+    assert_eq!(house.page(mac(1), Ask::Show), passing(40));
     assert!(house.grants().is_empty());
     // A table that was lost gets it back, with the time that is left.
     let rebuilt = firewall(&house.tell(Event::TableLost));
     assert_eq!(rebuilt, [Firewall::Rebuild(vec![]), pass(1, 40)]);
     house.pass(seconds(40));
+    assert_eq!(house.page(mac(1), Ask::Show), View::Follow { pass: None, refusal: None });
     assert_eq!(state(&mut house, 1), ("new", None));
     assert_eq!(firewall(&house.tell(Event::TableLost)), [Firewall::Rebuild(vec![])]);
 }
@@ -53,30 +58,35 @@ fn a_pass_is_answered_once_the_kernel_has_it_and_ends_by_itself() {
 fn passes_are_counted_by_device_and_store() {
     let mut house = House::new(rules());
     for number in [1, 1, 2] {
-        assert_eq!(house.page(mac(number), Ask::Pass), View::Passing { left: seconds(60) });
+        assert_eq!(house.page(mac(number), Ask::BeginFollow), passing(60));
         house.pass(seconds(60));
     }
-    assert_eq!(house.page(mac(1), Ask::Pass), refused(Refusal::NoPass), "the device's share");
-    assert_eq!(house.page(mac(3), Ask::Pass), refused(Refusal::NoPass), "the store's");
+    assert_eq!(
+        house.page(mac(1), Ask::BeginFollow),
+        refused(Refusal::NoPass),
+        "the device's share"
+    );
+    assert_eq!(house.page(mac(3), Ask::BeginFollow), refused(Refusal::NoPass), "the store's");
     house.pass(seconds(86_400));
-    assert_eq!(house.page(mac(1), Ask::Pass), View::Passing { left: seconds(60) });
+    assert_eq!(house.page(mac(1), Ask::BeginFollow), passing(60));
 }
 
 #[test]
 fn a_pass_is_for_those_who_need_one() {
     let mut house = House::new(policy());
-    assert_eq!(house.page(mac(1), Ask::Pass), refused(Refusal::Failed), "there are none");
+    let none = View::Follow { pass: None, refusal: None };
+    assert_eq!(house.page(mac(1), Ask::BeginFollow), none, "there are none");
     let mut blocking = rules();
     blocking.blocked_macs.insert(mac(9));
     let mut house = House::new(blocking);
-    assert_eq!(house.page(mac(9), Ask::Pass), View::Blocked);
+    assert_eq!(house.page(mac(9), Ask::BeginFollow), View::Blocked);
     house.log_in(mac(1), 1);
-    assert!(matches!(house.page(mac(1), Ask::Pass), View::Online { .. }));
-    let effects = house.ask(mac(2), Ask::Pass);
+    assert!(matches!(house.page(mac(1), Ask::BeginFollow), View::Online { .. }));
+    let effects = house.ask(mac(2), Ask::BeginFollow);
     assert_eq!(firewall(&effects), [pass(2, 60)]);
     let effects = house.tell(Event::Passed { zone: ZONE, mac: mac(2), opened: false });
     assert_eq!(view(&effects), Some(refused(Refusal::Failed)));
-    assert_eq!(house.page(mac(2), Ask::Pass), View::Passing { left: seconds(60) }, "again");
+    assert_eq!(house.page(mac(2), Ask::BeginFollow), passing(60), "again");
     assert_eq!(
         house.page(mac(1), Ask::Logout),
         View::Ended { reason: EndReason::Logout, extend: false },

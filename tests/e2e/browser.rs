@@ -146,7 +146,14 @@ fn staff_journey(language: &str) {
 
 /// Plays a script of `tests/browser` in a namespace; it must have taken a picture of each page.
 #[track_caller]
-fn browse(lab: &Lab, place: &Netns, script: &str, language: &str, words: &[&str], pages: &[&str]) {
+pub(crate) fn browse(
+    lab: &Lab,
+    place: &Netns,
+    script: &str,
+    language: &str,
+    words: &[&str],
+    pages: &[&str],
+) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     assert!(
         ["playwright-core", "axe-core"]
@@ -155,7 +162,7 @@ fn browse(lab: &Lab, place: &Netns, script: &str, language: &str, words: &[&str]
         "playwright-core and axe-core are missing: run `npm ci` in tests/browser"
     );
     assert!(Path::new("/usr/bin/chromium").exists(), "install chromium");
-    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
+    let pictures = pictures();
     std::fs::create_dir_all(&pictures).unwrap();
     let expected: Vec<PathBuf> = pages
         .iter()
@@ -179,4 +186,9 @@ fn browse(lab: &Lab, place: &Netns, script: &str, language: &str, words: &[&str]
             std::fs::copy(picture, kept.join(format!("{language}-{page}.png"))).unwrap();
         }
     }
+}
+
+/// Where the pictures go.
+pub(crate) fn pictures() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots")
 }

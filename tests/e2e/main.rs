@@ -44,4 +44,5 @@ mod sync;
 mod user;
 mod visits;
 mod wall;
+mod wechat;
 mod zones;

@@ -16,7 +16,7 @@ use super::STAFF_V4;
 use super::netns::Netns;
 use super::run::{Background, Output, run, until};
 
-const MAITRED: &str = env!("CARGO_BIN_EXE_maitred");
+pub(super) const MAITRED: &str = env!("CARGO_BIN_EXE_maitred");
 /// The staff password.
 pub const PASSWORD: &str = "correct horse battery";
 

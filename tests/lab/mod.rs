@@ -31,6 +31,7 @@ mod netns;
 mod page;
 mod run;
 mod tap;
+mod wechat;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,6 +45,7 @@ pub use netns::Netns;
 pub use page::Reply;
 pub use run::{Background, run, until};
 pub use tap::{Tap, Wire};
+pub use wechat::{Mode, Wechat};
 
 /// The router's addresses on the guest bridge.
 pub const ROUTER_V4: &str = "10.77.0.1";

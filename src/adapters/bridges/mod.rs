@@ -11,10 +11,6 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_packet_route::link::{
-    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkInfo, LinkMessage,
-};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
@@ -25,6 +21,7 @@ use crate::clock;
 use crate::config::Zone;
 use crate::domain::event::Event;
 use crate::domain::names::{BootTime, Mac, ZoneId};
+use crate::wire::route::{Entry, Link, Reply, entries, isolate, links};
 
 /// Changes come in bursts; they are taken in together after this long.
 const BURST: Duration = Duration::from_millis(20);
@@ -111,14 +108,10 @@ impl Watcher {
             }
             let mut moved = BTreeSet::new();
             let now = clock::boot();
-            let heard = news.drain(|message| match message {
-                Message::NewLink(_) | Message::DelLink(_) => links_changed = true,
-                Message::NewNeighbour(message) => self.hear(&message, now, &mut moved),
-                Message::DelNeighbour(message) => {
-                    if let Some((station, port)) = stations::station(&message) {
-                        self.stations.forget(station, port);
-                    }
-                }
+            let heard = news.drain(|reply| match reply {
+                Reply::Link(_) | Reply::LinkGone => links_changed = true,
+                Reply::Heard(entry) => self.hear(entry, now, &mut moved),
+                Reply::Forgotten(entry) => self.stations.forget(entry.into(), entry.port),
                 _ => {}
             });
             match heard {
@@ -133,51 +126,42 @@ impl Watcher {
         }
     }
 
-    fn hear(
-        &mut self,
-        message: &netlink_packet_route::neighbour::NeighbourMessage,
-        now: BootTime,
-        moved: &mut BTreeSet<(ZoneId, Mac)>,
-    ) {
-        let Some((station, port)) = stations::station(message) else { return };
-        let Some(bridge) = self.found.get(&station.bridge) else { return };
-        if self.stations.hear(station, port, now) == Heard::Elsewhere {
-            moved.insert((bridge.zone, station.mac));
+    fn hear(&mut self, entry: Entry, now: BootTime, moved: &mut BTreeSet<(ZoneId, Mac)>) {
+        let Some(bridge) = self.found.get(&entry.bridge) else { return };
+        if self.stations.hear(entry.into(), entry.port, now) == Heard::Elsewhere {
+            moved.insert((bridge.zone, entry.mac));
         }
     }
 
     /// Finds the bridges, and isolates the ports of those whose zones want it.
     fn look_at_links(&mut self) -> io::Result<()> {
-        let (mut links, mut route) = (Vec::new(), Route::open()?);
-        route.dump(Message::GetLink(LinkMessage::default()), |message| {
-            if let Message::NewLink(link) = message {
-                links.push(link);
+        let (mut all, mut route) = (Vec::<Link>::new(), Route::open()?);
+        route.dump(links(0), |reply| {
+            if let Reply::Link(link) = reply {
+                all.push(link);
             }
             true
         })?;
         let before = std::mem::take(&mut self.found);
-        for link in &links {
-            let bridge = name(link)
-                .and_then(|name| self.bridges.iter().find(|bridge| bridge.interface == name));
+        for link in &all {
+            let bridge = self.bridges.iter().find(|bridge| bridge.interface == link.name);
             let Some(bridge) = bridge else { continue };
-            if is_bridge(link) {
-                self.found.insert(link.header.index, bridge.clone());
+            if link.is_bridge {
+                self.found.insert(link.index, bridge.clone());
             } else if bridge.isolate && before.is_empty() {
                 let interface = &bridge.interface;
                 warn!(interface, "isolate: not a bridge, its guests reach each other");
             }
         }
         self.stations.keep_bridges(|index| self.found.contains_key(&index));
-        for link in links {
-            let isolate = port_of(&link)
+        for Link { index, name: port, port_of, .. } in all {
+            let isolated = port_of
                 .and_then(|(index, isolated)| Some((self.found.get(&index)?, isolated)))
-                .is_some_and(|(bridge, isolated)| bridge.isolate && !isolated);
-            if !isolate {
+                .is_none_or(|(bridge, isolated)| isolated || !bridge.isolate);
+            if isolated {
                 continue;
             }
-            let port = name(&link).unwrap_or_default();
-            let wanted = rtnetlink::LinkBridgePort::new(link.header.index).isolated(true).build();
-            match route.change(Message::NewLink(wanted)) {
+            match route.change(isolate(index, 0)) {
                 Ok(()) => info!(port, "keeping the bridge port from the others"),
                 Err(error) => warn!(%error, port, "cannot isolate the bridge port"),
             }
@@ -189,9 +173,9 @@ impl Watcher {
     fn reread(&mut self, moved: &mut BTreeSet<(ZoneId, Mac)>) -> io::Result<()> {
         let (now, mut left) = (clock::boot(), stations::MOST_READ);
         self.stations.doubt();
-        Route::open()?.dump(stations::all(), |message| {
-            if let Message::NewNeighbour(message) = message {
-                self.hear(&message, now, moved);
+        Route::open()?.dump(entries(0), |reply| {
+            if let Reply::Heard(entry) = reply {
+                self.hear(entry, now, moved);
             }
             left -= 1;
             left > 0
@@ -229,36 +213,4 @@ fn wait(news: &News, lost: bool) -> nix::Result<()> {
         Err(error) => return Err(error),
     }
     Ok(())
-}
-
-fn name(link: &LinkMessage) -> Option<&str> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
-}
-
-fn infos(link: &LinkMessage) -> impl Iterator<Item = &LinkInfo> {
-    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
-        _ => None,
-    });
-    infos.flatten()
-}
-
-fn is_bridge(link: &LinkMessage) -> bool {
-    infos(link).any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)))
-}
-
-/// The number of the bridge that a link is a port of, and whether the port is isolated.
-fn port_of(link: &LinkMessage) -> Option<(u32, bool)> {
-    let bridge = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Controller(index) => Some(*index),
-        _ => None,
-    })?;
-    let port = infos(link).find_map(|info| match info {
-        LinkInfo::PortData(InfoPortData::BridgePort(port)) => Some(port),
-        _ => None,
-    })?;
-    Some((bridge, port.contains(&InfoBridgePort::Isolated(true))))
 }

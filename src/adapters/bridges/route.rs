@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+
+use crate::wire::nft::WireError;
+use crate::wire::route::{self, Reply};
 
 /// A datagram of a dump is at most 32 KiB.
 const RECEIVE: usize = 32 << 10;
@@ -29,53 +30,44 @@ impl Route {
         Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE) })
     }
 
-    /// Shows `each` what the kernel has of a kind, until it says false; this socket is of no use
-    /// after that.
+    /// Shows `each` what the kernel answers, until it says false; this socket is of no use after
+    /// that.
     pub(super) fn dump(
         &mut self,
-        question: Message,
-        mut each: impl FnMut(Message) -> bool,
+        question: Result<Vec<u8>, WireError>,
+        mut each: impl FnMut(Reply) -> bool,
     ) -> io::Result<()> {
-        self.send(question, NLM_F_DUMP)?;
+        self.send(question)?;
         loop {
             receive(&self.socket, &mut self.buffer)?;
-            for message in messages(&self.buffer) {
-                match message.payload {
-                    NetlinkPayload::InnerMessage(message) => {
-                        if !each(message) {
+            for reply in replies(&self.buffer) {
+                match reply {
+                    Reply::End { errno: 0 } => return Ok(()),
+                    Reply::End { errno } => return Err(io::Error::from_raw_os_error(errno)),
+                    reply => {
+                        if !each(reply) {
                             return Ok(());
                         }
                     }
-                    NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    _ => {}
                 }
             }
         }
     }
 
     /// Has something changed.
-    pub(super) fn change(&mut self, order: Message) -> io::Result<()> {
-        self.send(order, NLM_F_ACK)?;
+    pub(super) fn change(&mut self, order: Result<Vec<u8>, WireError>) -> io::Result<()> {
+        self.send(order)?;
         receive(&self.socket, &mut self.buffer)?;
-        let answers = messages(&self.buffer).filter_map(|message| match message.payload {
-            NetlinkPayload::Error(answer) => Some(answer),
-            _ => None,
-        });
-        match answers.last() {
-            Some(answer) if answer.code.is_none() => Ok(()),
-            Some(refusal) => Err(refusal.to_io()),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        match replies(&self.buffer).last() {
+            Some(Reply::End { errno: 0 }) => Ok(()),
+            Some(Reply::End { errno }) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
-    fn send(&self, message: Message, flags: u16) -> io::Result<()> {
-        let mut message = NetlinkMessage::from(message);
-        message.header.flags = NLM_F_REQUEST | flags;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map(drop)
+    fn send(&self, request: Result<Vec<u8>, WireError>) -> io::Result<()> {
+        let request = request.map_err(io::Error::other)?;
+        self.socket.send(&request, 0).map(drop)
     }
 }
 
@@ -95,7 +87,7 @@ impl News {
     }
 
     /// Takes what waits, a thousand messages at most. False if some were lost.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Message)) -> io::Result<bool> {
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Reply)) -> io::Result<bool> {
         let mut all = true;
         for _ in 0..AT_ONCE {
             match receive(&self.socket, &mut self.buffer) {
@@ -104,11 +96,7 @@ impl News {
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => all = false,
                 Err(error) => return Err(error),
             }
-            for message in messages(&self.buffer) {
-                if let NetlinkPayload::InnerMessage(message) = message.payload {
-                    each(message);
-                }
-            }
+            replies(&self.buffer).for_each(&mut each);
         }
         Ok(all)
     }
@@ -125,14 +113,7 @@ fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
     socket.recv(buffer, 0).map(drop)
 }
 
-/// The messages of a datagram; one that makes no sense to us is passed over.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<Message>> {
-    std::iter::from_fn(move || {
-        let length = bytes.first_chunk::<4>().map(|length| u32::from_ne_bytes(*length))?;
-        let length = usize::try_from(length).ok().filter(|length| *length >= 16)?;
-        let message = bytes.get(..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(NetlinkMessage::deserialize(message).ok())
-    })
-    .flatten()
+/// What the messages of a datagram say; one that makes no sense to us is passed over.
+fn replies(datagram: &[u8]) -> impl Iterator<Item = Reply> {
+    route::messages(datagram).filter_map(|message| Some(message.ok()?.reply))
 }

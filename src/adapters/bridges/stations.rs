@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-
 use crate::domain::names::{BootTime, Mac};
+use crate::wire::route::Entry;
 
 /// Devices that are followed. When there are more, those that came first are: a flood of random
 /// addresses takes nobody's place.
@@ -24,6 +22,12 @@ pub(super) struct Station {
     /// 0 without VLAN filtering.
     pub(super) vlan: u16,
     pub(super) mac: Mac,
+}
+
+impl From<Entry> for Station {
+    fn from(Entry { bridge, vlan, mac, .. }: Entry) -> Self {
+        Self { bridge, vlan, mac }
+    }
 }
 
 /// What an entry says.
@@ -103,34 +107,6 @@ impl Stations {
     }
 }
 
-/// What a bridge entry is about: the device and the port's number. `None` for what is no device of
-/// a bridge: neighbours of other kinds, the ports' own addresses.
-pub(super) fn station(message: &NeighbourMessage) -> Option<(Station, u32)> {
-    let header = &message.header;
-    if header.family != AddressFamily::Bridge || header.state == NeighbourState::Permanent {
-        return None;
-    }
-    let (mut bridge, mut vlan, mut mac) = (None, 0, None);
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::Controller(index) => bridge = Some(*index),
-            NeighbourAttribute::Vlan(id) => vlan = *id,
-            NeighbourAttribute::LinkLayerAddress(bytes) => {
-                mac = bytes.as_slice().try_into().ok().map(Mac);
-            }
-            _ => {}
-        }
-    }
-    Some((Station { bridge: bridge?, vlan, mac: mac? }, header.ifindex))
-}
-
-/// The question for all entries of all bridges.
-pub(super) fn all() -> RouteNetlinkMessage {
-    let mut question = NeighbourMessage::default();
-    question.header.family = AddressFamily::Bridge;
-    RouteNetlinkMessage::GetNeighbour(question)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,27 +144,5 @@ mod tests {
         assert!(stations.crowded() && !stations.crowded());
         stations.keep_bridges(|bridge| bridge != 7);
         assert!(stations.places.is_empty());
-    }
-
-    #[test]
-    fn only_learned_entries_are_devices() {
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Bridge;
-        message.header.state = NeighbourState::Reachable;
-        message.header.ifindex = 4;
-        message.attributes = vec![
-            NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 1]),
-            NeighbourAttribute::Vlan(3),
-            NeighbourAttribute::Controller(7),
-        ];
-        let mac = Mac([2, 0, 0, 0, 0, 1]);
-        assert_eq!(station(&message), Some((Station { bridge: 7, vlan: 3, mac }, 4)));
-        message.header.state = NeighbourState::Permanent;
-        assert_eq!(station(&message), None);
-        message.header.state = NeighbourState::Reachable;
-        message.attributes.pop();
-        assert_eq!(station(&message), None);
-        message.header.family = AddressFamily::Inet;
-        assert_eq!(station(&message), None);
     }
 }

@@ -105,6 +105,8 @@ fn report(command: &Command) -> Option<Report> {
         Command::Limit { .. } => Report::Refused("not online".into()),
         // Never answered: its reply is dropped with the envelope.
         Command::Revoke { .. } => return None,
+        // Not asked for by this road.
+        Command::Erase { .. } => Report::Refused("no".into()),
     })
 }
 

@@ -62,10 +62,10 @@ pub(super) struct Catalogue {
     pub(super) phone: PhoneTexts,
     pub(super) return_page: ReturnTexts,
     pub(super) code: CodeTexts,
+    pub(super) follow: FollowTexts,
     pub(super) online: OnlineTexts,
     pub(super) line: LineTexts,
     pub(super) ended: EndedTexts,
-    pub(super) passing: NoticeTexts,
     pub(super) blocked: NoticeTexts,
     pub(super) busy: NoticeTexts,
     pub(super) foreign: NoticeTexts,
@@ -89,6 +89,10 @@ texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online
 texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit, rules }
 texts! { ReturnTexts: title, text, submit }
 texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change, over }
+texts! { FollowTexts:
+    instead, begin, title, pass, find, send, code, open, qr, waiting,
+    app, again, wifi, change,
+}
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, extend, offers, logout }
 texts! { LineTexts: down, title, again }
 texts! { EndedTexts:

@@ -14,6 +14,7 @@ pub mod portal;
 pub mod staff;
 pub mod syn;
 pub mod tls;
+pub mod wechat;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

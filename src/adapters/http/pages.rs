@@ -8,6 +8,7 @@ use askama::Template;
 use super::brand::Brand;
 use super::catalogue::{Catalogue, Catalogues, Document, amount, fill};
 use super::language::{Choice, query};
+use super::wechat::follow::Offer;
 use crate::config::Words;
 use crate::domain::effect::{Refusal, View};
 use crate::domain::event::Language;
@@ -66,11 +67,36 @@ pub(super) struct Typed<'a> {
     pub(super) agreed: bool,
 }
 
+/// What the first page offers besides a code.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Offers {
+    pub(super) follow: Option<Offer>,
+    /// WeChat's Wi-Fi portal.
+    pub(super) wifi: bool,
+}
+
 /// The page of a step.
-pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<String> {
+pub(super) fn step(
+    frame: &Frame,
+    view: &View,
+    typed: Typed,
+    offers: &Offers,
+) -> askama::Result<String> {
     let text = frame.text;
     match view {
-        View::Phone { refusal } => phone(frame, *refusal, typed),
+        View::Phone { refusal } => phone(frame, *refusal, typed, offers),
+        View::Follow { pass, refusal } => match &offers.follow {
+            Some(offer) => FollowPage {
+                frame,
+                error: refusal.map(|refusal| text.refusal(refusal)),
+                title: fill(&text.follow.title, &[("account", &offer.account)]),
+                find: fill(&text.follow.find, &[("account", &offer.account)]),
+                pass: pass.map(|left| fill(&text.follow.pass, &[("left", &text.length(left))])),
+                offer,
+            }
+            .render(),
+            None => phone(frame, *refusal, typed, offers),
+        },
         View::Return => ReturnPage { frame }.render(),
         View::Code { mask, resend_in, refusal } => CodePage {
             frame,
@@ -101,10 +127,6 @@ pub(super) fn step(frame: &Frame, view: &View, typed: Typed) -> askama::Result<S
             retry: false,
         }
         .render(),
-        View::Passing { left } => {
-            let said = fill(&text.passing.text, &[("left", &text.length(*left))]);
-            notice(frame, &text.passing.title, &said, false)
-        }
         View::Blocked => notice(frame, &text.blocked.title, &text.blocked.text, false),
     }
 }
@@ -114,9 +136,13 @@ pub(super) fn phone(
     frame: &Frame,
     refusal: Option<Refusal>,
     typed: Typed,
+    offers: &Offers,
 ) -> askama::Result<String> {
+    let account = offers.follow.as_ref().map(|offer| offer.account.as_str());
     PhonePage {
         frame,
+        offers,
+        instead: account.map(|account| fill(&frame.text.follow.instead, &[("account", account)])),
         error: refusal.map(|refusal| frame.text.refusal(refusal)),
         typed: typed.phone,
         agreed: typed.agreed,
@@ -171,6 +197,21 @@ struct PhonePage<'a> {
     error: Option<String>,
     typed: &'a str,
     agreed: bool,
+    offers: &'a Offers,
+    /// The sentence that offers to follow.
+    instead: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "portal/wait.html")]
+struct FollowPage<'a> {
+    frame: &'a Frame<'a>,
+    error: Option<String>,
+    title: String,
+    find: String,
+    /// What the pass lets through, while it is open.
+    pass: Option<String>,
+    offer: &'a Offer,
 }
 
 #[derive(Template)]

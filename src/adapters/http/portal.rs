@@ -25,7 +25,8 @@ use super::brand::{Brand, Brands, Picture};
 use super::catalogue::Catalogues;
 use super::guard::{FORM, Identified, found, html, sent_from_here};
 use super::language::Choice;
-use super::pages::{self, Frame, Typed};
+use super::pages::{self, Frame, Offers, Typed};
+use super::wechat::{Wechat, follow as account, wifi};
 use super::{HttpError, PortalAddress, ZoneListeners};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::uplink::Line;
@@ -55,6 +56,8 @@ pub struct Portal {
     pub country: String,
     /// The Captive Portal API, answered over TLS alone.
     pub api: Option<Api>,
+    /// The ways that go through WeChat.
+    pub wechat: Wechat,
     /// The words.
     pub texts: Arc<Catalogues>,
 }
@@ -93,8 +96,8 @@ pub async fn serve_portal(
     converse(stream, LIMITS, &counts, stop, Identified { peer, router }).await;
 }
 
-struct Site {
-    portal: Portal,
+pub(super) struct Site {
+    pub(super) portal: Portal,
     inbox: Inbox,
     counts: Arc<Counts>,
 }
@@ -108,9 +111,12 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/return", post(come_back).get(home))
         .route("/change", post(change).get(home))
         .route("/extend", post(extend).get(home))
-        .route("/pass", post(pass).get(home))
         .route("/logout", post(logout).get(home))
+        .route("/follow", post(account::begin).get(home))
+        .route("/follow.svg", get(account::picture))
         .route("/f/{token}", get(follow))
+        .route("/wx", get(wifi::leave))
+        .route(wifi::CALLBACK, get(wifi::come_back))
         .route("/terms", get(terms))
         .route("/privacy", get(privacy))
         .route("/logo", get(logo))
@@ -144,9 +150,11 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
 }
 
 /// A guest who asks: the device of the connection, and their language.
-struct Guest {
-    client: Client,
-    choice: Choice,
+pub(super) struct Guest {
+    pub(super) client: Client,
+    pub(super) choice: Choice,
+    /// What is offered besides a code.
+    offers: Offers,
 }
 
 impl FromRequestParts<Arc<Site>> for Guest {
@@ -160,7 +168,10 @@ impl FromRequestParts<Arc<Site>> for Guest {
             Some(Client { zone, mac, address: peer.address })
         });
         match client {
-            Some(client) => Ok(Self { client, choice }),
+            Some(client) => {
+                let offers = site.offers(&client, account::agent(&parts.headers));
+                Ok(Self { client, choice, offers })
+            }
             // The kernel kept no SYN, as in a flood: the next connection may fare better.
             None => Err(site.busy(choice)),
         }
@@ -227,10 +238,6 @@ async fn extend(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::Extend, Typed::default()).await
 }
 
-async fn pass(State(site): State<Arc<Site>>, guest: Guest) -> Response {
-    site.act(&guest, Ask::Pass, Typed::default()).await
-}
-
 async fn logout(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::Logout, Typed::default()).await
 }
@@ -287,19 +294,20 @@ impl Site {
     /// Does what the guest asks. Success is a redirect, so that the new step is reached by a full
     /// navigation and reloading it repeats nothing. A refusal is answered directly, which is as
     /// full a navigation: the domain keeps the step, but not what was wrong with the last try.
-    async fn act(&self, guest: &Guest, ask: Ask, typed: Typed<'_>) -> Response {
+    pub(super) async fn act(&self, guest: &Guest, ask: Ask, typed: Typed<'_>) -> Response {
         match self.ask(guest, ask).await {
             None => self.busy(guest.choice),
             Some(
                 View::Phone { refusal: None }
                 | View::Code { refusal: None, .. }
+                | View::Follow { refusal: None, .. }
                 | View::Online { .. },
             ) => Redirect::to(&format!("/{}", guest.choice.query())).into_response(),
             Some(view) => self.step(guest, &view, typed),
         }
     }
 
-    async fn ask(&self, guest: &Guest, ask: Ask) -> Option<View> {
+    pub(super) async fn ask(&self, guest: &Guest, ask: Ask) -> Option<View> {
         let client = guest.client;
         let answer = self.inbox.ask(|request| Event::Portal { request, client, ask });
         match tokio::time::timeout(ANSWER_WITHIN, answer).await {
@@ -308,7 +316,16 @@ impl Site {
         }
     }
 
-    fn frame(&self, choice: Choice, here: &'static str) -> Frame<'_> {
+    /// What a device is offered besides a code.
+    fn offers(&self, client: &Client, agent: &str) -> Offers {
+        let Wechat { follow, wifi } = &self.portal.wechat;
+        Offers {
+            follow: follow.as_ref().and_then(|follow| follow.offer(client, agent)),
+            wifi: wifi.is_some(),
+        }
+    }
+
+    pub(super) fn frame(&self, choice: Choice, here: &'static str) -> Frame<'_> {
         let down = *self.portal.line.borrow() == Line::Down;
         Frame { down, ..Frame::new(&self.portal.texts, self.brand(), choice, here) }
     }
@@ -317,8 +334,9 @@ impl Site {
         Arc::clone(&self.portal.brand.borrow())
     }
 
-    fn step(&self, guest: &Guest, view: &View, typed: Typed) -> Response {
-        html(StatusCode::OK, pages::step(&self.frame(guest.choice, "/"), view, typed))
+    pub(super) fn step(&self, guest: &Guest, view: &View, typed: Typed) -> Response {
+        let frame = self.frame(guest.choice, "/");
+        html(StatusCode::OK, pages::step(&frame, view, typed, &guest.offers))
     }
 
     fn not_a_form(&self, guest: &Guest) -> Response {
@@ -326,7 +344,7 @@ impl Site {
         html(StatusCode::BAD_REQUEST, pages::foreign(&self.frame(guest.choice, "/")))
     }
 
-    fn busy(&self, choice: Choice) -> Response {
+    pub(super) fn busy(&self, choice: Choice) -> Response {
         let page = pages::busy(&self.frame(choice, "/"));
         let mut response = html(StatusCode::SERVICE_UNAVAILABLE, page);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("3"));

@@ -175,7 +175,7 @@ impl Questions {
         let mut links = Links::new();
         for name in names {
             for reply in self.ask(|seq| route::link(name, seq))?.unwrap_or_default() {
-                if let Reply::Link(route::Link { index, name, mac, up }) = reply {
+                if let Reply::Link(route::Link { index, name, mac, up, .. }) = reply {
                     let link = Link { index, name: name.clone(), mac, up, addresses: Vec::new() };
                     links.insert(name, link);
                 }
@@ -207,15 +207,16 @@ impl Questions {
         loop {
             buf.clear();
             self.socket.recv(&mut buf, libc::MSG_DONTWAIT).map_err(LinksError::Read)?;
-            for reply in route::replies(&buf, self.seq) {
-                match reply? {
+            for message in route::messages(&buf) {
+                let message = message?;
+                whole &= !message.interrupted;
+                match message.reply {
+                    _ if message.seq != self.seq => {}
                     Reply::End { errno: 0 } => return Ok(whole.then_some(all)),
-                    Reply::End { errno: libc::ENODEV | libc::EINTR } => return Ok(None),
+                    Reply::End { errno: libc::ENODEV } => return Ok(None),
                     Reply::End { errno } => {
                         return Err(LinksError::Read(io::Error::from_raw_os_error(errno)));
                     }
-                    Reply::Interrupted => whole = false,
-                    Reply::Other => {}
                     found => all.push(found),
                 }
             }

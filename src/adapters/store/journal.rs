@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::effect::Record;
-use crate::domain::names::BootTime;
+use crate::domain::names::{BootTime, GuestKey};
 
 /// No frame is longer; a length above it is damage.
 const LONGEST_FRAME: u32 = 16 << 20;
@@ -60,6 +60,8 @@ pub enum Entry {
     Acknowledged(i64),
     /// A run to HQ was completed at this wall time.
     Synced(i64),
+    /// A guest is to be forgotten.
+    Erased(GuestKey),
 }
 
 /// An open journal, ready to be appended to.

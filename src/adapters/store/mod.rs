@@ -5,6 +5,7 @@
 //! reads it, and at the end.
 
 mod book;
+mod erase;
 pub mod journal;
 mod outbox;
 mod reader;
@@ -28,7 +29,7 @@ use self::writer::{Counters, Job, Writer};
 use super::inbox::Inbox;
 use crate::domain::effect::Record;
 use crate::domain::event::Snapshot;
-use crate::domain::names::{Now, WallTime};
+use crate::domain::names::{GuestKey, Now, WallTime};
 
 pub use self::outbox::{Batch, Cap};
 pub use self::reader::{Reader, Size};
@@ -177,6 +178,13 @@ impl Store {
     /// loop.
     pub fn acknowledge(&self, last: i64) -> Result<(), StoreError> {
         self.write(Entry::Acknowledged(last))?;
+        self.flush()
+    }
+
+    /// Forgets who a guest is, but for the access log; waits until that is durable. Not for the
+    /// loop.
+    pub fn erase(&self, guest: GuestKey) -> Result<(), StoreError> {
+        self.write(Entry::Erased(guest))?;
         self.flush()
     }
 

@@ -188,6 +188,27 @@ impl Outbox {
         Ok(Some(batch))
     }
 
+    /// Takes a guest out of the rows that have not been sent.
+    pub(super) fn erase(
+        &mut self,
+        connection: &Connection,
+        guest: GuestKey,
+    ) -> Result<(), StoreError> {
+        let named = format!("\"guest\":\"{guest}\"");
+        let rows = connection
+            .prepare_cached("SELECT seq, body FROM outbox WHERE seq > ?1 AND instr(body, ?2) > 0")?
+            .query_map(params![self.cut, named], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<(i64, String)>, _>>()?;
+        for (seq, body) in rows {
+            let nobodys = body.replace(&named, "\"guest\":null");
+            self.bytes += length(&nobodys) - length(&body);
+            connection
+                .prepare_cached("UPDATE outbox SET body = ?2, anonymous = 1 WHERE seq = ?1")?
+                .execute(params![seq, nobodys])?;
+        }
+        Ok(())
+    }
+
     /// HQ has the rows up to `last`.
     pub(super) fn forget(&mut self, connection: &Connection, last: i64) -> Result<(), StoreError> {
         self.delete(

@@ -240,6 +240,7 @@ fn limits(row: &Row<'_>, place: usize) -> rusqlite::Result<Limits> {
 fn identity(row: &Row<'_>) -> rusqlite::Result<Identity> {
     Ok(match (row.get::<_, String>(11)?.as_str(), row.get(12)?) {
         ("guest", Some(key)) => Identity::Guest(GuestKey(key)),
+        ("guest", None) => Identity::Guest(GuestKey::NOBODY),
         ("trusted", _) => Identity::Trusted,
         ("preemptive", _) => Identity::Preemptive,
         _ => Identity::Staff,

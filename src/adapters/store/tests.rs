@@ -1,6 +1,7 @@
 //! The store against a disk, a crash and a clock.
 
 mod disk;
+mod erase;
 mod figures;
 mod round_trip;
 

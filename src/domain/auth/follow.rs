@@ -5,8 +5,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | version, 1 |
-//! | 8 | store: first bytes of SHA-256 of `maitred store\0` and the store's id |
-//! | 8 | [`scene`]: the device that the token is for |
+//! | 9 | the [`Card`] of the device that the token is for |
 //! | 16 | guest key of the openid |
 //! | 4 | issued, seconds since 1970 |
 //! | 4 | expires, seconds since 1970 |
@@ -27,7 +26,7 @@ use crate::domain::names::{GuestKey, Mac, WallTime};
 pub const LONGEST: Duration = Duration::from_hours(24);
 
 const VERSION: u8 = 1;
-const SIGNED: usize = 57;
+const SIGNED: usize = 50;
 const LENGTH: usize = SIGNED + 64;
 const PREFIX: &[u8] = b"maitred follow token\0";
 /// HQ's clock may be ahead of ours by this much.
@@ -36,13 +35,23 @@ const SKEW: Duration = Duration::from_mins(5);
 /// The one-time number of a token.
 pub type Nonce = [u8; 16];
 
+/// Names a device of a store to the account, and nobody else: a QR code's scene, the code that is
+/// sent to the account instead, and the token made in answer all carry it. Whoever makes one up
+/// gets a token that is good on that device alone, where they could have followed as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Card {
+    /// First bytes of SHA-256 of `maitred store\0` and the store's id.
+    pub store: [u8; 4],
+    /// First bytes of SHA-256 of `maitred scene\0`, the store's id, `\0`, the zone's name, `\0` and
+    /// the six bytes of the MAC address.
+    pub scene: [u8; 5],
+}
+
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// See [`store`].
-    pub store: [u8; 8],
-    /// See [`scene`].
-    pub scene: [u8; 8],
+    /// The device that it is for.
+    pub card: Card,
     /// Who follows.
     pub guest: GuestKey,
     /// Seconds since 1970.
@@ -53,18 +62,50 @@ pub struct Token {
     pub nonce: Nonce,
 }
 
-/// A store's id as tokens carry it.
-pub fn store(store_id: &str) -> [u8; 8] {
+/// A store's id as cards carry it; see [`Card::store`].
+pub fn store(store_id: &str) -> [u8; 4] {
     short(&[b"maitred store\0", store_id.as_bytes()])
 }
 
-/// A device's place in a store as tokens and the account's QR codes carry it: the first 8 bytes
-/// of SHA-256 of `maitred scene\0`, the store's id, `\0`, the zone's name, `\0` and the six bytes
-/// of the MAC address.
-pub fn scene(store_id: &str, zone_name: &str, mac: Mac) -> [u8; 8] {
-    let parts: [&[u8]; 6] =
-        [b"maitred scene\0", store_id.as_bytes(), b"\0", zone_name.as_bytes(), b"\0", &mac.0];
-    short(&parts)
+impl Card {
+    /// The card of a device in a zone of a store.
+    pub fn new(store_id: &str, zone_name: &str, mac: Mac) -> Self {
+        let parts: [&[u8]; 6] =
+            [b"maitred scene\0", store_id.as_bytes(), b"\0", zone_name.as_bytes(), b"\0", &mac.0];
+        Self { store: store(store_id), scene: short(&parts) }
+    }
+
+    /// Sixteen of Douglas Crockford's base-32 digits: the card's nine bytes and a check byte (the
+    /// first of SHA-256 of `maitred card\0` and the nine).
+    pub fn code(&self) -> String {
+        let mut bytes = [0; 16];
+        bytes[6..10].copy_from_slice(&self.store);
+        bytes[10..15].copy_from_slice(&self.scene);
+        bytes[15] = check(&bytes[6..15]);
+        let number = u128::from_be_bytes(bytes);
+        let digit = |place: u32| DIGITS[(number >> (75 - 5 * place) & 31) as usize];
+        (0..16).map(|place| char::from(digit(place))).collect()
+    }
+
+    /// Reads a code as people send it: in either case, with spaces or hyphens, with the letters
+    /// that look like digits, full-width. `None` if it is none, or mistyped.
+    pub fn read(text: &str) -> Option<Self> {
+        let mut number: u128 = 0;
+        let mut count = 0;
+        for c in text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '－' | '—')) {
+            number = number << 5 | digit(c)?;
+            count += 1;
+            if count > 16 {
+                return None;
+            }
+        }
+        let bytes = number.to_be_bytes();
+        if count != 16 || check(&bytes[6..15]) != bytes[15] {
+            return None;
+        }
+        let mut rest = &bytes[6..];
+        Some(Self { store: take(&mut rest)?, scene: take(&mut rest)? })
+    }
 }
 
 impl Token {
@@ -77,13 +118,12 @@ impl Token {
     }
 
     /// Reads a token and checks all of it but the one-time number: shape and signature
-    /// ([`Refusal::BadToken`]), store and device ([`Refusal::TokenElsewhere`]), and time
+    /// ([`Refusal::BadToken`]), the device ([`Refusal::TokenElsewhere`]), and time
     /// ([`Refusal::TokenExpired`]; [`Refusal::ClockUntrusted`] without a trusted `now`).
     pub fn verify(
         text: &str,
         keys: &[[u8; 32]],
-        store: [u8; 8],
-        scene: [u8; 8],
+        card: Card,
         now: Option<WallTime>,
     ) -> Result<Self, Refusal> {
         let (token, signature) = Self::parse(text).ok_or(Refusal::BadToken)?;
@@ -95,7 +135,7 @@ impl Token {
         if !signed {
             return Err(Refusal::BadToken);
         }
-        if token.store != store || token.scene != scene {
+        if token.card != card {
             return Err(Refusal::TokenElsewhere);
         }
         let lifetime = token.expires.checked_sub(token.issued).ok_or(Refusal::BadToken)?;
@@ -120,8 +160,8 @@ impl Token {
     fn signed(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(LENGTH);
         bytes.push(VERSION);
-        bytes.extend_from_slice(&self.store);
-        bytes.extend_from_slice(&self.scene);
+        bytes.extend_from_slice(&self.card.store);
+        bytes.extend_from_slice(&self.card.scene);
         bytes.extend_from_slice(&self.guest.0);
         bytes.extend_from_slice(&self.issued.to_be_bytes());
         bytes.extend_from_slice(&self.expires.to_be_bytes());
@@ -137,8 +177,7 @@ impl Token {
         let mut rest = bytes.as_slice();
         let [VERSION] = take(&mut rest)? else { return None };
         let token = Self {
-            store: take(&mut rest)?,
-            scene: take(&mut rest)?,
+            card: Card { store: take(&mut rest)?, scene: take(&mut rest)? },
             guest: GuestKey(take(&mut rest)?),
             issued: u32::from_be_bytes(take(&mut rest)?),
             expires: u32::from_be_bytes(take(&mut rest)?),
@@ -188,14 +227,36 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*bytes)
 }
 
-fn short(parts: &[&[u8]]) -> [u8; 8] {
+/// No I, L, O or U, so that nothing is mistaken for another.
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+fn digit(c: char) -> Option<u128> {
+    let plain = match c {
+        '\u{ff10}'..='\u{ff5a}' => char::from_u32(c as u32 - 0xfee0)?,
+        _ => c,
+    };
+    let plain = match plain.to_ascii_uppercase() {
+        'O' => '0',
+        'I' | 'L' => '1',
+        other => other,
+    };
+    DIGITS.iter().zip(0..).find(|(digit, _)| char::from(**digit) == plain).map(|(_, value)| value)
+}
+
+fn check(card: &[u8]) -> u8 {
+    let [check] = short(&[b"maitred card\0", card]);
+    check
+}
+
+/// The first bytes of SHA-256 of the parts.
+fn short<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part);
     }
     let hash: [u8; 32] = hash.finalize().into();
-    let mut short = [0; 8];
-    short.copy_from_slice(&hash[..8]);
+    let mut short = [0; N];
+    short.copy_from_slice(&hash[..N]);
     short
 }
 
@@ -214,8 +275,7 @@ mod tests {
 
     fn token() -> Token {
         Token {
-            store: store("s1"),
-            scene: scene("s1", "guest", MAC),
+            card: Card::new("s1", "guest", MAC),
             guest: GuestKey([5; 16]),
             issued: 1_800_000_000,
             expires: 1_800_000_600,
@@ -225,13 +285,13 @@ mod tests {
 
     fn verify(text: &str, now: Option<WallTime>) -> Result<Token, Refusal> {
         let keys = [[0xff; 32], key().verifying_key().to_bytes()];
-        Token::verify(text, &keys, store("s1"), scene("s1", "guest", MAC), now)
+        Token::verify(text, &keys, Card::new("s1", "guest", MAC), now)
     }
 
     #[test]
     fn a_good_token_reads_back() {
         let text = token().mint(&key());
-        assert_eq!(text.len(), 162);
+        assert_eq!(text.len(), 152);
         assert_eq!(verify(&text, Some(NOW)), Ok(token()));
         assert_eq!(token().expires(), WallTime(1_800_000_600_000));
     }
@@ -239,14 +299,15 @@ mod tests {
     #[test]
     fn a_token_is_for_one_device_in_one_store() {
         for elsewhere in [
-            Token { store: store("s2"), ..token() },
-            Token { scene: scene("s1", "guest", Mac([2, 0, 0, 0, 0, 2])), ..token() },
-            Token { scene: scene("s1", "other", MAC), ..token() },
+            Card { store: store("s2"), ..token().card },
+            Card::new("s1", "guest", Mac([2, 0, 0, 0, 0, 2])),
+            Card::new("s1", "other", MAC),
         ] {
-            assert_eq!(verify(&elsewhere.mint(&key()), Some(NOW)), Err(Refusal::TokenElsewhere));
+            let text = Token { card: elsewhere, ..token() }.mint(&key());
+            assert_eq!(verify(&text, Some(NOW)), Err(Refusal::TokenElsewhere));
         }
         // The parts of a scene cannot be shifted into one another.
-        assert_ne!(scene("ab", "c", MAC), scene("a", "bc", MAC));
+        assert_ne!(Card::new("ab", "c", MAC).scene, Card::new("a", "bc", MAC).scene);
     }
 
     #[test]
@@ -268,8 +329,28 @@ mod tests {
     fn another_key_signs_nothing() {
         let text = token().mint(&SigningKey::from_bytes(&[8; 32]));
         assert_eq!(verify(&text, Some(NOW)), Err(Refusal::BadToken));
-        let none = Token::verify(&text, &[], store("s1"), token().scene, Some(NOW));
+        let none = Token::verify(&text, &[], token().card, Some(NOW));
         assert_eq!(none, Err(Refusal::BadToken));
+    }
+
+    #[test]
+    fn a_card_is_read_as_people_send_it() {
+        let card = Card { store: [0, 1, 2, 3], scene: [4, 5, 6, 7, 255] };
+        let code = card.code();
+        assert_eq!(code.len(), 16);
+        assert!(code.starts_with("000G40R40M30FZ"), "{code}");
+        let (first, last) = code.split_at(8);
+        for sent in [
+            code.clone(),
+            format!(" {} - {}\n", first.to_lowercase(), last),
+            code.replace('0', "o").replace('1', "l"),
+            code.chars().map(|c| char::from_u32(c as u32 + 0xfee0).unwrap()).collect(),
+        ] {
+            assert_eq!(Card::read(&sent), Some(card), "{sent}");
+        }
+        for wrong in ["", "hello", &code[1..], &format!("{code}0"), &"0".repeat(16)] {
+            assert_eq!(Card::read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -289,6 +370,15 @@ mod tests {
             bytes[place] ^= mask;
             let text = BASE64URL_NOPAD.encode(&bytes);
             prop_assert_eq!(verify(&text, Some(NOW)), Err(Refusal::BadToken));
+        }
+
+        #[test]
+        fn a_mistyped_card_is_hardly_ever_another(
+            store in any::<[u8; 4]>(), scene in any::<[u8; 5]>(), text in ".{0,40}",
+        ) {
+            let card = Card { store, scene };
+            prop_assert_eq!(Card::read(&card.code()), Some(card));
+            prop_assert!(Card::read(&text).is_none_or(|read| read.code().len() == 16));
         }
 
         #[test]

@@ -1,0 +1,23 @@
+//! Forgetting a guest: whatever is kept of them beyond what the law asks.
+
+use super::StoreError;
+use super::book::Book;
+use crate::domain::names::GuestKey;
+
+impl Book {
+    /// Forgets who a guest is: consents, visits, devices and sessions are nobody's from now on, and
+    /// so is what HQ has not been sent. The access log stays for its time; figures stay as counted.
+    pub(super) fn erase(&mut self, guest: GuestKey) -> Result<(), StoreError> {
+        for sql in [
+            "DELETE FROM consent WHERE guest = ?1",
+            "UPDATE visit SET guest = NULL, guest_nth = NULL WHERE guest = ?1",
+            "UPDATE device SET guest = NULL, boot = NULL, verified_ms = NULL, verified = NULL
+             WHERE guest = ?1",
+            "UPDATE session SET guest = NULL WHERE guest = ?1",
+            "DELETE FROM guest WHERE key = ?1",
+        ] {
+            self.run(sql, [guest.0.as_slice()])?;
+        }
+        self.outbox.erase(&self.connection, guest)
+    }
+}
