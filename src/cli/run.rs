@@ -92,11 +92,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let secrets = Secrets { guest_key: keys.guest };
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
-    let live = match found {
-        firewall::Found::Ours(live) => Some(live),
-        firewall::Found::Nothing => None,
-    };
-    let first = domain.restore(snapshot, live, clock.now());
+    let first = domain.restore(snapshot, found.sessions(), clock.now());
 
     let texts = Arc::new(Catalogues::load()?);
     let words = Arc::clone(&texts);
@@ -122,11 +118,11 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let account = services::account(config, &store, &inbox)?;
-    let (site, bundles, uplink) = site(config, texts, account.clone())?;
+    let (site, bundles, uplink) = site(config, &texts, account.clone())?;
     let (mut pages, certificate) =
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
-    let more = services::More { bundles, account, notes: services::notes(site.line, certificate) };
+    let more = services::More { account, bundles, notes: services::notes(site.line, certificate) };
     let services = services::control(config, clock, &store, &counters, &rules, more)?;
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
     pages.spawn(asked);
@@ -158,26 +154,13 @@ fn open_store(
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
 
-/// What the portal says, and the ways online that it offers; what changes its looks, and what it says
-/// of the line.
+/// The guests' pages as they are served over HTTP, and the ways online that they offer; what changes
+/// their looks, and what they say of the line.
 fn site(
     config: &Config,
-    texts: Arc<Catalogues>,
+    texts: &Arc<Catalogues>,
     account: Option<Account>,
 ) -> anyhow::Result<(portal::Portal, Option<Bundles>, watch::Sender<Line>)> {
-    let follow = config.follow.account.clone().map(|name| wechat::Follow {
-        account: name,
-        store_id: config.store.id.clone(),
-        zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
-        backend: account,
-    });
-    let wifi = match config.wechat_wifi.clone() {
-        Some(wifi) => {
-            let clock = Clock::new(config.store.clock);
-            Some(wechat::WifiPortal::new(wifi, keys::random()?, clock))
-        }
-        None => None,
-    };
     let (base, problems) = Parts::from_config(config);
     for problem in problems {
         warn!(%problem, "a picture is left out");
@@ -189,11 +172,28 @@ fn site(
         line,
         address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
         country: config.code.countries.first().cloned().unwrap_or_default(),
-        wechat: wechat::Wechat { follow, wifi },
+        wechat: ways_by_wechat(config, account)?,
         api: None,
-        texts,
+        texts: Arc::clone(texts),
     };
     Ok((site, bundles, uplink))
+}
+
+fn ways_by_wechat(config: &Config, account: Option<Account>) -> anyhow::Result<wechat::Wechat> {
+    let follow = config.follow.account.clone().map(|name| wechat::Follow {
+        account: name,
+        store_id: config.store.id.clone(),
+        zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
+        backend: account.clone(),
+    });
+    let wifi = match config.wechat_wifi.clone() {
+        Some(wifi) => {
+            let clock = Clock::new(config.store.clock);
+            Some(wechat::WifiPortal::new(wifi, keys::random()?, clock))
+        }
+        None => None,
+    };
+    Ok(wechat::Wechat { follow, wifi })
 }
 
 type Pages = JoinSet<()>;

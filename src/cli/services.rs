@@ -97,7 +97,7 @@ pub(super) fn control(
     store: &Store,
     counters: &Arc<Counters>,
     rules: &Arc<Rules>,
-    More { bundles, account, notes }: More,
+    More { account, bundles, notes }: More,
 ) -> anyhow::Result<Services> {
     let today = today(config, clock, store)?;
     let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
@@ -114,6 +114,13 @@ pub(super) fn control(
     });
     let change = rules.changer();
     Ok(Services { zones, notes, stats, sync, change, counters: Arc::clone(&counters.control) })
+}
+
+/// What not every store has.
+pub(super) struct More {
+    pub(super) account: Option<Account>,
+    pub(super) bundles: Option<Bundles>,
+    pub(super) notes: Notes,
 }
 
 /// The thread that asks the account's backend, if the store has one.
@@ -144,16 +151,6 @@ async fn sync_now(nightly: Option<&Nightly>, account: Option<&Account>) -> Resul
         done.insert("forgotten".into(), forgotten.into());
     }
     Ok(done.into())
-}
-
-/// What the control socket reaches besides.
-pub(super) struct More {
-    /// HQ's bundles, if the store gets any.
-    pub(super) bundles: Option<Bundles>,
-    /// The account's backend, if the store has one.
-    pub(super) account: Option<Account>,
-    /// What `status` says of the pages.
-    pub(super) notes: Notes,
 }
 
 /// What `status` says of the line and the certificate.

@@ -52,6 +52,16 @@ pub(super) struct Device {
 }
 
 impl Device {
+    /// A session begins, and every step towards it is over. The address used last comes back.
+    pub(super) fn begin(&mut self, session: SessionId) -> Option<IpAddr> {
+        self.session = Some(session);
+        self.code = None;
+        self.following = false;
+        self.ended = None;
+        self.spare = None;
+        self.addresses.last().copied()
+    }
+
     /// Remembers an address; the one unused for longest makes room.
     pub(super) fn learn_address(&mut self, address: IpAddr) {
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {

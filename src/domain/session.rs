@@ -188,12 +188,7 @@ impl Domain {
         let device = self.devices.get_mut(key).ok_or(Refusal::Failed)?;
         let session = SessionId(self.sessions.next);
         self.sessions.next += 1;
-        device.session = Some(session);
-        device.code = None;
-        device.following = false;
-        device.ended = None;
-        device.spare = None;
-        let address = device.addresses.last().copied();
+        let address = device.begin(session);
         let Opening { identity, method, limits, length, extended } = opening;
         let grant = Grant {
             session,
