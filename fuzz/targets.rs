@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use ed25519_dalek::SigningKey;
 use maitred::adapters::control::{self, VERSION};
+use maitred::adapters::http::brand::{Brand, Parts};
 use maitred::adapters::http::catalogue::Catalogues;
 use maitred::adapters::http::portal::{Portal, serve_portal};
 use maitred::adapters::http::wechat::Wechat;
@@ -13,6 +14,7 @@ use maitred::adapters::http::{Counts, PortalAddress, syn};
 use maitred::adapters::inbox::{Envelope, Inbox};
 use maitred::adapters::store::journal::{self, Group, Groups};
 use maitred::adapters::sync;
+use maitred::adapters::uplink::Line;
 use maitred::config::{Config, ConfigError};
 use maitred::domain::auth::follow::{Card, Token};
 use maitred::domain::effect::Effect;
@@ -200,10 +202,15 @@ pub fn portal(bytes: &[u8]) {
             }
         });
         let portal = Portal {
-            store: "Jade Mall".into(),
+            brand: watch::channel(Arc::new(Brand::new(Parts {
+                name: "Jade Mall".into(),
+                terms_version: "1".into(),
+                ..Parts::default()
+            })))
+            .1,
+            line: watch::channel(Line::Up).1,
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
-            terms_version: "1".into(),
             wechat: Wechat::default(),
             api: None,
             texts: Arc::clone(&TEXTS),

@@ -32,6 +32,11 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 echo "Installing$missing"
+# For tests in namespaces alone: it must not take over this machine's own network.
+case " $missing " in *" network-manager "*)
+    mkdir -p /etc/systemd/system
+    ln -sf /dev/null /etc/systemd/system/NetworkManager.service ;;
+esac
 # The lists may be missing, or old.
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 # a list of names

@@ -9,11 +9,13 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use maitred::adapters::http::brand::{Brand, Parts};
 use maitred::adapters::http::catalogue::Catalogues;
 use maitred::adapters::http::portal::{Portal, run_portal};
 use maitred::adapters::http::wechat::Wechat;
 use maitred::adapters::http::{PortalAddress, ZoneListeners, bind_zones};
 use maitred::adapters::inbox::Inbox;
+use maitred::adapters::uplink::Line;
 use maitred::domain::effect::{Answer, View};
 use maitred::domain::event::{Client, Event};
 use maitred::domain::names::{Mac, ZoneId};
@@ -91,10 +93,15 @@ fn serve(listeners: ZoneListeners, heard: &mpsc::Sender<Client>) {
     runtime.block_on(async {
         let (inbox, mut outlet) = Inbox::new();
         let portal = Portal {
-            store: "Jade Mall".into(),
+            brand: watch::channel(Arc::new(Brand::new(Parts {
+                name: "Jade Mall".into(),
+                terms_version: "1".into(),
+                ..Parts::default()
+            })))
+            .1,
+            line: watch::channel(Line::Up).1,
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
-            terms_version: "1".into(),
             wechat: Wechat::default(),
             api: None,
             texts: Arc::new(Catalogues::load().unwrap()),

@@ -28,6 +28,12 @@ nextest() {
         cargo install --quiet --locked --debug --root target/tools cargo-nextest@0.9.143
 }
 
+# An independent client of portals.
+captivity() {
+    local folder=target/tools/captivity
+    [ -x $folder/bin/captivity ] || { python3 -m venv $folder && $folder/bin/pip -q install captivity-cli==3.2.1; }
+}
+
 scripts() {
     local files
     mapfile -t files < <(git ls-files -co --exclude-standard |
@@ -36,18 +42,20 @@ scripts() {
     shellcheck --exclude=SC1008,SC3043 "${files[@]}"
     echo "${#files[@]} scripts"
 }
+
 # Makes WeChat's pushes in the tests.
 wechatpy() {
     [ -x target/tools/wechat/bin/python ] || /usr/bin/python3 -m venv target/tools/wechat
     target/tools/wechat/bin/pip install --quiet --disable-pip-version-check -r tests/wechat/requirements.txt
 }
-export -f nextest scripts wechatpy
+export -f nextest captivity scripts wechatpy
 
 export PATH="$PATH:$PWD/target/tools/bin" CARGO_TERM_COLOR=never
 step 10m "packages" packaging/install.sh build test cross
 [ ! -e tests/browser/package.json ] || step 5m "playwright" npm ci --silent --prefix tests/browser
 step 5m "wechatpy" bash -euo pipefail -c wechatpy
 step 20m "cargo-nextest" bash -c nextest
+step 5m "captivity" bash -euo pipefail -c captivity
 step 1m "format" cargo fmt --check
 step 1m "shell scripts" bash -euo pipefail -c scripts
 step 15m "clippy" cargo clippy --quiet --locked --all-targets -- -D warnings

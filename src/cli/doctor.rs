@@ -36,14 +36,17 @@ pub(super) fn doctor(file: &Path, output: &Output) -> anyhow::Result<()> {
     let now = Clock::new(config.store.clock).now();
     let mut findings = network::daemon(&config);
     findings.extend(network::table());
+    findings.extend(network::offload(&config));
+    findings.extend(network::bridges(&config));
     findings.extend(clock(config.store.clock, now));
     findings.extend(portal::name(&config));
     findings.extend(portal::certificate(&config, now));
     findings.extend(portal::announcement(&config, now));
+    findings.extend(portal::pictures(&config));
     findings.extend(uplink::garden_names(&config));
     let uplink = uplink::internet();
     // Without an uplink names resolve slowly or not at all.
-    if uplink.is_empty() {
+    if uplink.is_none() {
         findings.extend(uplink::garden(&config));
     }
     findings.extend(uplink);

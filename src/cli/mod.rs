@@ -19,6 +19,7 @@ mod revoke;
 mod rules;
 mod run;
 mod services;
+mod site;
 mod stats;
 mod status;
 mod sync;

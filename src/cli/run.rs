@@ -21,17 +21,18 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::names::Names;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
-use crate::adapters::account::Account;
+use super::site::Site;
 use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::api::Api;
 use crate::adapters::http::catalogue::Catalogues;
-use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls, wechat};
+use crate::adapters::http::{self, intercept, portal, staff, tls};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
+use crate::adapters::uplink;
 use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Sms};
@@ -118,16 +119,16 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
-    let (site, account) = site(config, texts, &store, &inbox)?;
-    let mut pages = open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
+    let site = Site::open(config, &texts, &store, &inbox)?;
+    let (mut pages, certificate) =
+        open_pages(config, &inbox, &store, &site.portal, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
-    pages.spawn(control::serve(
-        control::bind(lock)?,
-        inbox.clone(),
-        services::control(config, clock, &store, &counters, &rules, account)?,
-        until(closed.clone()),
-    ));
+    let more = (site.bundles, services::notes(site.portal.line, certificate), site.account);
+    let services = services::control(config, clock, &store, &counters, &rules, more)?;
+    let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
+    pages.spawn(asked);
     tokio::spawn(reload_on(hangups, rules));
+    tokio::spawn(uplink::follow(site.uplink, closed.clone()));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
@@ -154,42 +155,11 @@ fn open_store(
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
 
-/// What the portal says, the ways online that it offers, and who asks the account's backend.
-fn site(
-    config: &Config,
-    texts: Arc<Catalogues>,
-    store: &Store,
-    inbox: &Inbox,
-) -> anyhow::Result<(portal::Portal, Option<Account>)> {
-    let account = services::account(config, store, inbox)?;
-    let follow = config.follow.account.clone().map(|name| wechat::Follow {
-        account: name,
-        store_id: config.store.id.clone(),
-        zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
-        backend: account.clone(),
-    });
-    let wifi = match config.wechat_wifi.clone() {
-        Some(wifi) => {
-            let clock = Clock::new(config.store.clock);
-            Some(wechat::WifiPortal::new(wifi, keys::random()?, clock))
-        }
-        None => None,
-    };
-    let site = portal::Portal {
-        store: config.store.name.clone(),
-        address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
-        country: config.code.countries.first().cloned().unwrap_or_default(),
-        terms_version: config.portal.terms_version.clone(),
-        wechat: wechat::Wechat { follow, wifi },
-        api: None,
-        texts,
-    };
-    Ok((site, account))
-}
-
 type Pages = JoinSet<()>;
+type Certificate = Option<watch::Receiver<tls::Standing>>;
 
-/// Binds every port, then serves: the redirect and the portal in each zone, the staff page.
+/// Binds every port, then serves: the redirect and the portal in each zone, the staff page. How the
+/// certificate stands comes back, if there is one.
 fn open_pages(
     config: &Config,
     inbox: &Inbox,
@@ -198,7 +168,7 @@ fn open_pages(
     counters: &Counters,
     links: &watch::Receiver<neighbours::Links>,
     closed: &watch::Receiver<bool>,
-) -> anyhow::Result<Pages> {
+) -> anyhow::Result<(Pages, Certificate)> {
     let clock = Clock::new(config.store.clock);
     let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?.follow(links);
     let asked = http::bind_zones(&config.zone, config.portal.port)?.follow(links);
@@ -211,7 +181,7 @@ fn open_pages(
         Arc::clone(&counters.intercept),
         closed.clone(),
     )));
-    open_secure(config, clock, inbox, site, counters, closed, &mut pages)?;
+    let certificate = open_secure(config, clock, inbox, site, counters, closed, &mut pages)?;
     pages.spawn(served(portal::run_portal(
         asked,
         None,
@@ -230,11 +200,12 @@ fn open_pages(
             clock,
             texts: Arc::clone(&site.texts),
             today: services::today(config, clock, store)?,
+            certificate: certificate.clone(),
         };
         let (counts, closed) = (Arc::clone(&counters.staff), closed.clone());
         pages.spawn(served(staff::run_staff(listener, page, counts, closed)));
     }
-    Ok(pages)
+    Ok((pages, certificate))
 }
 
 /// The pages over TLS, and the Captive Portal API, where there is a certificate. A bad one keeps
@@ -247,11 +218,12 @@ fn open_secure(
     counters: &Counters,
     closed: &watch::Receiver<bool>,
     pages: &mut Pages,
-) -> anyhow::Result<()> {
-    let Some(files) = tls::Files::from_config(&config.portal) else { return Ok(()) };
+) -> anyhow::Result<Certificate> {
+    let Some(files) = tls::Files::from_config(&config.portal) else { return Ok(None) };
     let asked = http::bind_zones(&config.zone, config.portal.tls_port)?;
     let keeper = tls::Keeper::new(files, Announcement::from_config(config), clock.now());
     let acceptor = keeper.acceptor().context("setting up TLS")?;
+    let standing = keeper.standing();
     let site = portal::Portal { api: Api::from_config(&config.portal), ..site.clone() };
     let (inbox, counts) = (inbox.clone(), Arc::clone(&counters.portal));
     let pages_closed = closed.clone();
@@ -264,7 +236,7 @@ fn open_secure(
         pages_closed,
     )));
     pages.spawn(keeper.run(clock, closed.clone()));
-    Ok(())
+    Ok(Some(standing))
 }
 
 async fn served(page: impl Future<Output = Result<(), http::HttpError>>) {

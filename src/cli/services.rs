@@ -6,19 +6,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::rules::Rules;
-use crate::adapters::account::{self, Account};
+use crate::adapters::account::Account;
 use crate::adapters::capture::{Captures, Counts, Tally};
-use crate::adapters::control::{self, Services};
+use crate::adapters::control::{self, Notes, Services};
 use crate::adapters::dns::{self, Forwarder};
+use crate::adapters::http::tls::Standing;
 use crate::adapters::http::{self, staff};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::sms::{self, SmsHandle};
 use crate::adapters::store::Store;
 use crate::adapters::store::report::{BUCKET_MINUTES, DayReport, Repeat};
+use crate::adapters::sync::bundle::Bundles;
 use crate::adapters::sync::{Nightly, Schedule, Settings};
+use crate::adapters::uplink::Line;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::names::ZoneId;
@@ -93,7 +97,7 @@ pub(super) fn control(
     store: &Store,
     counters: &Arc<Counters>,
     rules: &Arc<Rules>,
-    account: Option<Account>,
+    (bundles, notes, account): (Option<Bundles>, Notes, Option<Account>),
 ) -> anyhow::Result<Services> {
     let today = today(config, clock, store)?;
     let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
@@ -103,24 +107,13 @@ pub(super) fn control(
         let (names, counted, kept) = (names.clone(), Arc::clone(&counted), kept.clone());
         async move { Ok(figures(report.await.ok().as_ref(), &names, &counted, &kept)) }
     });
-    let nightly = nightly(config, clock, store)?.map(Arc::new);
+    let nightly = nightly(config, clock, store, bundles)?.map(Arc::new);
     let sync = control::service(move || {
         let (nightly, account) = (nightly.clone(), account.clone());
         async move { sync_now(nightly.as_deref(), account.as_ref()).await }
     });
     let change = rules.changer();
-    Ok(Services { zones, stats, sync, change, counters: Arc::clone(&counters.control) })
-}
-
-/// The thread that asks the account's backend, if the store has one.
-pub(super) fn account(
-    config: &Config,
-    store: &Store,
-    inbox: &Inbox,
-) -> anyhow::Result<Option<Account>> {
-    let settings = account::Settings::from_config(&config.follow, &config.store.id);
-    let start = |settings| Account::start(settings, store.clone(), inbox.clone());
-    Ok(settings.map(start).transpose()?)
+    Ok(Services { zones, notes, stats, sync, change, counters: Arc::clone(&counters.control) })
 }
 
 /// To HQ what it has not got, and from the account's backend whom to forget.
@@ -142,11 +135,29 @@ async fn sync_now(nightly: Option<&Nightly>, account: Option<&Account>) -> Resul
     Ok(done.into())
 }
 
-fn nightly(config: &Config, clock: Clock, store: &Store) -> anyhow::Result<Option<Nightly>> {
+/// What `status` says of the line and the certificate.
+pub(super) fn notes(
+    line: watch::Receiver<Line>,
+    certificate: Option<watch::Receiver<Standing>>,
+) -> Notes {
+    Box::new(move || {
+        let up = *line.borrow() == Line::Up;
+        let mut notes = vec![("line", if up { "up" } else { "down" }.to_owned())];
+        notes.extend(certificate.as_ref().map(|now| ("certificate", now.borrow().to_string())));
+        notes
+    })
+}
+
+fn nightly(
+    config: &Config,
+    clock: Clock,
+    store: &Store,
+    bundles: Option<Bundles>,
+) -> anyhow::Result<Option<Nightly>> {
     let Some(hq) = &config.hq else { return Ok(None) };
     let schedule = Schedule { at: hq.at, jitter: hq.jitter.0, tz: config.store.zone()? };
     let settings = Settings::new(hq, &config.store.id);
-    Ok(Some(Nightly::start(store.clone(), settings, schedule, clock)?))
+    Ok(Some(Nightly::start(store.clone(), settings, bundles, schedule, clock)?))
 }
 
 fn figures(

@@ -29,6 +29,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     let mut found = Found(Vec::new());
     store(config, &mut found);
     portal(config, &mut found);
+    brand(config, &mut found);
     zones(config, &mut found);
     garden::check(config, &mut found);
     code(config, &mut found);
@@ -72,10 +73,7 @@ fn store(config: &Config, found: &mut Found) {
         "store.id",
         "must be 1 to 64 letters, digits, '-', '_' or '.'",
     );
-    let printable = (1..=64).contains(&store.name.chars().count())
-        && !store.name.chars().any(char::is_control)
-        && !store.name.trim().is_empty();
-    found.unless(printable, "store.name", "must be 1 to 64 printable characters");
+    found.unless(display_name(&store.name), "store.name", "must be 1 to 64 printable characters");
     found.unless(
         store.zone().is_ok(),
         "store.time_zone",
@@ -121,6 +119,22 @@ fn portal(config: &Config, found: &mut Found) {
         "portal.terms_version",
         "must be 1 to 32 letters, digits, '-', '_' or '.'",
     );
+}
+
+fn brand(config: &Config, found: &mut Found) {
+    let brand = &config.brand;
+    let good = brand.name.as_deref().is_none_or(display_name);
+    found.unless(good, "brand.name", "must be 1 to 64 printable characters");
+    for (path, file) in [("brand.logo", &brand.logo), ("brand.hero", &brand.hero)] {
+        if let Some(file) = file {
+            absolute(file, path, found);
+        }
+    }
+    for (language, words) in [("zh-CN", &brand.chinese), ("en", &brand.english)] {
+        if let Some((key, should)) = words.problem() {
+            found.unless(false, &format!("brand.{language}.{key}"), should);
+        }
+    }
 }
 
 fn secure_portal(portal: &Portal, found: &mut Found) {
@@ -270,6 +284,10 @@ fn hq(config: &Config, found: &mut Found) {
     header(hq.token.as_ref(), "hq.token", found);
     found.unless(hq.jitter.0 <= DAY / 2, "hq.jitter", "must be at most 12h");
     found.unless((1..=100_000).contains(&hq.batch), "hq.batch", "must be 1 to 100000");
+    let bundle = hq.bundle_url.as_deref();
+    found.unless(bundle.is_none_or(web_address), "hq.bundle_url", WEB_ADDRESS);
+    let paired = bundle.is_some() == hq.bundle_key.is_some();
+    found.unless(paired, "hq", "must have both bundle_url and bundle_key, or neither");
     if let Some(file) = &hq.ca_file {
         absolute(file, "hq.ca_file", found);
     }
@@ -294,6 +312,13 @@ fn lists(config: &Config, found: &mut Found) {
         let should = format!("must not hold {mac}, it is on another list");
         found.unless(!other, "lists.preemptive_macs", &should);
     }
+}
+
+/// A name that people read.
+pub(crate) fn display_name(text: &str) -> bool {
+    (1..=64).contains(&text.chars().count())
+        && !text.chars().any(char::is_control)
+        && !text.trim().is_empty()
 }
 
 fn name(text: &str, most: usize, signs: &str) -> bool {

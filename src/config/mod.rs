@@ -1,6 +1,7 @@
 //! TOML → a validated [`Config`]. Unknown keys, impossible values and contradictions are refused
 //! with the line they stand on; secrets never print.
 
+mod brand;
 mod check;
 mod dns;
 mod follow;
@@ -21,6 +22,8 @@ use serde::Deserialize;
 use crate::clock::Trust;
 use crate::domain::names::Mac;
 
+pub use brand::{Brand, Colour, Offer, PICTURES_MAX, Words};
+pub(crate) use check::display_name;
 pub use dns::{Dns, Resolver};
 pub use follow::{Follow, WechatWifi};
 pub use garden::{Pass, Place};
@@ -38,6 +41,9 @@ pub struct Config {
     /// The guests' pages.
     #[serde(default)]
     pub portal: Portal,
+    /// How they look and what the store says on them.
+    #[serde(default)]
+    pub brand: Brand,
     /// The guest networks, 1 to 32.
     #[serde(default)]
     pub zone: Vec<Zone>,
@@ -110,6 +116,9 @@ pub struct Zone {
     /// A grant ends after this long.
     #[serde(default = "defaults::session_timeout")]
     pub session_timeout: Length,
+    /// A guest may lengthen a session this many times, by `session_timeout` each, on the page.
+    #[serde(default)]
+    pub extend: u8,
     /// A grant ends after this long without traffic.
     #[serde(default = "defaults::idle_timeout")]
     pub idle_timeout: Length,
@@ -232,6 +241,10 @@ pub struct Hq {
     pub batch: u32,
     /// Certificates that HQ's may be signed by; the system's bundle if unset.
     pub ca_file: Option<PathBuf>,
+    /// Where the signed bundle for the stores is fetched after the batches.
+    pub bundle_url: Option<String>,
+    /// Ed25519 public key (base64) that the bundle is signed with.
+    pub bundle_key: Option<PublicKey>,
 }
 
 /// `[firewall]`

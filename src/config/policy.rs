@@ -45,6 +45,7 @@ fn zone(zone: &Zone) -> ZonePolicy {
     ZonePolicy {
         name: zone.name.clone(),
         session_timeout: zone.session_timeout.0,
+        extend: zone.extend,
         idle_timeout: zone.idle_timeout.0,
         preauth_idle_timeout: zone.preauth_idle_timeout.0,
         limits: Limits {

@@ -16,6 +16,7 @@ impl Config {
         let Self {
             store,
             portal,
+            brand,
             zone,
             dns,
             code,
@@ -33,6 +34,7 @@ impl Config {
         self.portal.remember_for = portal.remember_for;
         self.portal.r#return = portal.r#return;
         keep("portal", self.portal == portal);
+        keep("brand", self.brand == brand);
         keep("dns", self.dns == dns);
         keep("code.lifetime", self.code.lifetime == code.lifetime);
         keep("code.countries", self.code.countries == code.countries);

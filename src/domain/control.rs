@@ -147,6 +147,7 @@ impl Domain {
             method: Method::Staff,
             limits,
             length: Some(length.unwrap_or(default_length)),
+            extended: 0,
         };
         self.open(key, opening, Some(Waiter::Control(request)), now, effects)
             .map_err(|_| "too many devices are online")

@@ -6,11 +6,25 @@ use std::time::Duration;
 use super::effect::{Effect, EndReason, Firewall, Record};
 use super::event::Usage;
 use super::names::{Now, SessionId};
-use super::session::READ_EVERY;
+use super::session::Session;
 use super::{Domain, Timer};
 
+/// Counters are read this often while anybody is online.
+const READ_EVERY: Duration = Duration::from_secs(30);
+/// More often near the end of a quota: the guest has a dead network from there to the next reading.
+const READ_SOON: Duration = Duration::from_secs(2);
+/// Bytes a second that a guest may be expected to move at most.
+const FASTEST: u64 = 12_500_000;
 /// Counters go to disk at most this often.
 const CHECKPOINT: Duration = Duration::from_mins(2);
+
+impl Session {
+    /// How long its counters may go unread.
+    pub(super) fn reading_due(&self) -> Duration {
+        let left = self.quota_left().map(|left| Duration::from_secs(left / FASTEST));
+        left.map_or(READ_EVERY, |left| left.clamp(READ_SOON, READ_EVERY))
+    }
+}
 
 impl Domain {
     /// Asks for the counters while anybody is online.
@@ -18,7 +32,8 @@ impl Domain {
         if !self.sessions.live.is_empty() {
             self.sessions.asked = self.sessions.asked.wrapping_add(1);
             effects.push(Effect::Firewall(Firewall::ReadUsage));
-            self.timers.set(Timer::Read, Some(now.boot + READ_EVERY));
+            let due = self.sessions.live.values().map(|session| session.reading_due()).min();
+            self.timers.set(Timer::Read, Some(now.boot + due.unwrap_or(READ_EVERY)));
         }
     }
 
@@ -30,6 +45,7 @@ impl Domain {
         // Readings are answered in order, so this one was asked for as number `answered`; a
         // session that the kernel got later is not missing from it.
         let reading = self.sessions.answered;
+        self.sessions.read = now.boot;
         let counts: BTreeMap<SessionId, Usage> =
             usage.into_iter().map(|usage| (usage.session, usage)).collect();
         let ids: Vec<SessionId> = self.sessions.live.keys().copied().collect();
@@ -43,6 +59,7 @@ impl Domain {
                 let reason = session.gone(now.boot);
                 self.end(id, reason, false, now, effects);
             }
+            self.show_reading(id, now, effects);
         }
     }
 
@@ -81,7 +98,7 @@ impl Domain {
             let (up, down) = (session.grant.used_up, session.grant.used_down);
             effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
         }
-        let spent = session.quota_left() == Some(0);
+        let spent = usage.spent || session.quota_left() == Some(0);
         let silence = now.boot - session.moved;
         let visitor = session.identity.is_visitor();
         let idle =

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::auth::code::Pending;
 use super::effect::EndReason;
 use super::names::{BootTime, GuestKey, Mac, SessionId, ZoneId};
+use super::policy::Identity;
 use super::queue::Queue;
 use super::visit::Visit;
 
@@ -41,8 +42,10 @@ pub(super) struct Device {
     /// The guest is at the step of following the account.
     pub(super) following: bool,
     pub(super) session: Option<SessionId>,
-    /// Why the last session ended, until the guest has seen it.
-    pub(super) ended: Option<EndReason>,
+    /// Why and when the last session ended, until the guest has read it and goes on.
+    pub(super) ended: Option<(EndReason, BootTime)>,
+    /// Whose session it was and how often they had lengthened it, if they may once more.
+    pub(super) spare: Option<(Identity, u8)>,
     pub(super) visit: Option<Visit>,
     /// No grant of our own accord before this.
     pub(super) retry: BootTime,
@@ -55,6 +58,7 @@ impl Device {
         self.code = None;
         self.following = false;
         self.ended = None;
+        self.spare = None;
         self.addresses.last().copied()
     }
 

@@ -298,11 +298,15 @@ pub enum View {
         used: (u64, u64),
         /// Bytes left of the quota, if there is one.
         quota_left: Option<u64>,
+        /// Whether the guest may lengthen the session.
+        extend: bool,
     },
     /// A session is over, and why.
     Ended {
         /// Why.
         reason: EndReason,
+        /// Whether the guest may lengthen it even now.
+        extend: bool,
     },
     /// On the blocked list.
     Blocked,

@@ -146,7 +146,7 @@ pub enum Ask {
     },
     /// Get back online without a code, as a guest whom we remember.
     Return,
-    /// Go back to the number.
+    /// Go back to the number, or on from a session that is over.
     ChangeNumber,
     /// Check a code.
     SubmitCode {
@@ -166,6 +166,8 @@ pub enum Ask {
         /// As in the path.
         token: String,
     },
+    /// Lengthen this device's session, or the one that has just run out.
+    Extend,
     /// End this device's session.
     Logout,
 }
@@ -236,6 +238,8 @@ pub struct Usage {
     pub up: u64,
     /// Bytes to the guest.
     pub down: u64,
+    /// A quota is reached: the kernel lets nothing through any more.
+    pub spent: bool,
 }
 
 /// What the disk and the kernel still know of the time before this start.

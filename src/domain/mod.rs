@@ -6,6 +6,7 @@ mod counters;
 mod device;
 pub mod effect;
 pub mod event;
+mod extend;
 pub mod garden;
 mod guest;
 pub mod names;

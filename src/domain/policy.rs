@@ -42,6 +42,8 @@ pub struct ZonePolicy {
     pub name: String,
     /// A grant ends after this long.
     pub session_timeout: Duration,
+    /// A guest may lengthen a session this many times, by `session_timeout` each.
+    pub extend: u8,
     /// A grant ends after this long without traffic.
     pub idle_timeout: Duration,
     /// A device that never logs in is forgotten after this long without evidence.

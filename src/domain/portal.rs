@@ -1,5 +1,7 @@
 //! What a guest's browser asks for: one step after the other, kept here and not in the browser.
 
+use std::time::Duration;
+
 use super::Domain;
 use super::auth::code::Pending;
 use super::auth::follow::{Card, Token};
@@ -8,7 +10,10 @@ use super::effect::{Effect, EndReason, Message, Method, Record, Refusal, View};
 use super::event::{Ask, Client, Consent, Language};
 use super::names::{GuestKey, Mac, Now, OpenId, Phone, RequestId, SessionId};
 use super::policy::Identity;
-use super::session::{Opening, Waiter, online_view, reply};
+use super::session::{Opening, Waiter, reply};
+
+/// Why a session ended is told for this long.
+const TOLD_FOR: Duration = Duration::from_mins(10);
 
 impl Domain {
     pub(super) fn portal(
@@ -52,10 +57,12 @@ impl Domain {
                 }
                 None => Some(self.step(key, None, now)),
             },
+            Ask::ChangeNumber if device.ended.take().is_some() => {
+                self.show(key, request, now, effects)
+            }
             Ask::ChangeNumber => {
                 device.code = None;
                 device.following = false;
-                device.ended = None;
                 Some(View::Phone { refusal: None })
             }
             Ask::BeginFollow => {
@@ -83,6 +90,7 @@ impl Domain {
                 let proof = self.follow(key, &token, now, effects);
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
+            Ask::Extend => self.extend_ended(key, request, now, effects),
             Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
         }
     }
@@ -104,10 +112,13 @@ impl Domain {
             if let Some(device) = self.devices.get_mut(key) {
                 device.ended = None;
             }
-            return Some(View::Ended { reason: EndReason::Logout });
+            return Some(View::Ended { reason: EndReason::Logout, extend: false });
         }
         if session.online() {
-            return Some(online_view(session, now.boot));
+            return match ask {
+                Ask::Extend => self.extend(id, request, now, effects),
+                _ => self.online(id, request, now, effects),
+            };
         }
         if matches!(ask, Ask::Look) {
             Some(self.step(key, None, now))
@@ -125,8 +136,12 @@ impl Domain {
         effects: &mut Vec<Effect>,
     ) -> Option<View> {
         let device = self.devices.get_mut(key)?;
-        if let Some(reason) = device.ended.take() {
-            return Some(View::Ended { reason });
+        // Told until the guest goes on: a page may be asked for behind their back, and apps do. Who
+        // comes back another day is greeted anew.
+        device.ended = device.ended.filter(|(_, at)| now.boot - *at < TOLD_FOR);
+        if let Some((reason, _)) = device.ended {
+            let extend = device.spare.is_some();
+            return Some(View::Ended { reason, extend });
         }
         match self.guests.recent(key.mac, self.policy.remember_for, now) {
             Some(_) if self.policy.return_by_tap => Some(View::Return),
@@ -286,6 +301,7 @@ impl Domain {
                 method,
                 limits: zone.limits,
                 length: Some(zone.session_timeout),
+                extended: 0,
             };
             let trusted = self.policy.trusts(key.mac);
             let opening = if trusted { Opening::TRUSTED } else { guest_opening };
@@ -294,7 +310,7 @@ impl Domain {
         opened.err().map(|refusal| self.step(key, Some(refusal), now))
     }
 
-    fn room(&self, key: Key) -> Result<(), Refusal> {
+    pub(super) fn room(&self, key: Key) -> Result<(), Refusal> {
         let zone = self.policy.zone(key.zone).ok_or(Refusal::Failed)?;
         if self.full(zone, key) { Err(Refusal::Full) } else { Ok(()) }
     }

@@ -219,6 +219,7 @@ impl Domain {
                 method: Method::Preemptive,
                 limits: zone.limits,
                 length: Some(zone.session_timeout),
+                extended: 0,
             }
         } else {
             return;

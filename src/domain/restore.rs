@@ -119,6 +119,7 @@ impl Domain {
         let mut session = Session {
             deadline: grant.left.map(|left| now.boot + left),
             identity,
+            extended: 0,
             in_kernel: true,
             on_disk: true,
             unread: 0,
@@ -126,6 +127,7 @@ impl Domain {
             moved: now.boot,
             checkpoint: (now.boot, grant.used_up.saturating_add(grant.used_down)),
             waiting: Vec::new(),
+            reading: Vec::new(),
             grant,
         };
         if let Some(reason) = self.over_at_start(&session, stands, table, now) {

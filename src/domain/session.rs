@@ -7,14 +7,13 @@ use super::device::Key;
 use super::effect::{
     Answer, Effect, EndReason, Firewall, Grant, Method, Record, Refusal, Report, View,
 };
+use super::extend::online_view;
 use super::names::{BootTime, Mark, Now, RequestId, SessionId, ZoneId};
 use super::policy::{Identity, Limits, ZonePolicy};
 use super::{Domain, Timer};
 
-/// Counters are read this often while anybody is online.
-pub(super) const READ_EVERY: Duration = Duration::from_secs(30);
 /// Requests that may wait for one session.
-const WAITING: usize = 8;
+pub(super) const WAITING: usize = 8;
 /// After the kernel refused a grant of our own accord, it is not tried again for this long.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -25,6 +24,8 @@ pub(super) struct Session {
     pub(super) grant: Grant,
     pub(super) identity: Identity,
     pub(super) deadline: Option<BootTime>,
+    /// How often the guest has lengthened it; a restart forgets that.
+    pub(super) extended: u8,
     pub(super) in_kernel: bool,
     pub(super) on_disk: bool,
     /// Counter readings asked for before the kernel had it: they may miss it.
@@ -36,6 +37,8 @@ pub(super) struct Session {
     /// When its counters last went to disk, and what they were.
     pub(super) checkpoint: (BootTime, u64),
     pub(super) waiting: Vec<Waiter>,
+    /// Pages that wait for the next reading of the counters.
+    pub(super) reading: Vec<RequestId>,
 }
 
 /// Who awaits a session's outcome.
@@ -52,6 +55,8 @@ pub(super) struct Opening {
     pub(super) method: Method,
     pub(super) limits: Limits,
     pub(super) length: Option<Duration>,
+    /// How often the guest has lengthened it before.
+    pub(super) extended: u8,
 }
 
 impl Opening {
@@ -61,6 +66,7 @@ impl Opening {
         method: Method::Trusted,
         limits: Limits::NONE,
         length: None,
+        extended: 0,
     };
 }
 
@@ -123,6 +129,8 @@ pub(super) struct Sessions {
     /// Counter readings asked for and answered.
     pub(super) asked: u32,
     pub(super) answered: u32,
+    /// When the last reading came.
+    pub(super) read: BootTime,
 }
 
 impl Sessions {
@@ -181,7 +189,7 @@ impl Domain {
         let session = SessionId(self.sessions.next);
         self.sessions.next += 1;
         let address = device.begin(session);
-        let Opening { identity, method, limits, length } = opening;
+        let Opening { identity, method, limits, length, extended } = opening;
         let grant = Grant {
             session,
             zone: key.zone,
@@ -205,6 +213,7 @@ impl Domain {
                 grant,
                 identity,
                 deadline: length.map(|length| now.boot + length),
+                extended,
                 in_kernel: false,
                 on_disk: false,
                 unread: u32::MAX,
@@ -212,6 +221,7 @@ impl Domain {
                 moved: now.boot,
                 checkpoint: (now.boot, 0),
                 waiting: waiter.into_iter().collect(),
+                reading: Vec::new(),
             },
             now.boot,
         );
@@ -225,8 +235,9 @@ impl Domain {
             self.count_client(key.zone, 1);
         }
         self.timers.set(Timer::Session(id), session.deadline);
-        if self.timers.time(Timer::Read).is_none() {
-            self.timers.set(Timer::Read, Some(now + READ_EVERY));
+        let due = now + session.reading_due();
+        if self.timers.time(Timer::Read).is_none_or(|at| due < at) {
+            self.timers.set(Timer::Read, Some(due));
         }
         self.sessions.insert(session);
         self.devices.refile(key);
@@ -269,16 +280,6 @@ impl Domain {
         *online = online.saturating_add_signed(change);
     }
 
-    /// Lets a request wait for the session, or answers it if too many do already.
-    pub(super) fn wait(&mut self, id: SessionId, request: RequestId) -> Option<View> {
-        let session = self.sessions.live.get_mut(&id)?;
-        if session.waiting.len() < WAITING {
-            session.waiting.push(Waiter::Portal(request));
-            return None;
-        }
-        Some(View::Phone { refusal: Some(Refusal::Failed) })
-    }
-
     /// The kernel or the disk has a session.
     pub(super) fn confirmed(
         &mut self,
@@ -293,7 +294,7 @@ impl Domain {
         if !session.online() {
             return;
         }
-        let view = online_view(session, now.boot);
+        let view = online_view(session, self.policy.zone(session.grant.zone), now.boot);
         for waiter in std::mem::take(&mut session.waiting) {
             effects.push(match waiter {
                 Waiter::Portal(request) => reply(request, view.clone()),
@@ -334,6 +335,8 @@ impl Domain {
     ) {
         let Some(session) = self.sessions.remove(id) else { return };
         let key = session.key();
+        let timed_out = matches!(reason, EndReason::SessionTimeout | EndReason::IdleTimeout);
+        let extend = timed_out && session.may_extend(self.policy.zone(key.zone));
         self.timers.set(Timer::Session(id), None);
         if session.identity != Identity::Trusted {
             self.count_client(key.zone, -1);
@@ -347,7 +350,8 @@ impl Domain {
             device.last = now.boot;
             // Who went and came back is greeted anew.
             let told = !matches!(reason, EndReason::Failed | EndReason::Left);
-            device.ended = told.then_some(reason);
+            device.ended = told.then_some((reason, now.boot));
+            device.spare = extend.then_some((session.identity, session.extended));
             // Its list lets it in again, but not at once with new time and volume.
             if session.identity == Identity::Preemptive && for_good(reason) {
                 device.retry = session.deadline.unwrap_or(now.boot);
@@ -361,26 +365,19 @@ impl Domain {
         }
         let at = now.boot;
         effects.push(Effect::Store(Record::SessionEnded { session: id, reason, up, down, at }));
+        let reading = session.reading.into_iter();
+        effects.extend(reading.map(|request| reply(request, View::Ended { reason, extend })));
         for waiter in session.waiting {
             effects.push(match waiter {
                 Waiter::Portal(request) if reason == EndReason::Failed => {
                     reply(request, View::Phone { refusal: Some(Refusal::Failed) })
                 }
-                Waiter::Portal(request) => reply(request, View::Ended { reason }),
+                Waiter::Portal(request) => reply(request, View::Ended { reason, extend }),
                 Waiter::Control(request) => {
                     report(request, Report::Refused("the session could not be opened".into()))
                 }
             });
         }
-    }
-}
-
-/// The page of a device that is online.
-pub(super) fn online_view(session: &Session, now: BootTime) -> View {
-    View::Online {
-        left: session.left(now),
-        used: (session.grant.used_up, session.grant.used_down),
-        quota_left: session.quota_left(),
     }
 }
 

@@ -1,11 +1,11 @@
 // A guest's way online and off again.
-// node guest.mjs LANGUAGE PICTURES PHONE SPOOL, in the guest's network namespace.
+// node guest.mjs LANGUAGE PICTURES PHONE SPOOL RESULT, in the guest's network namespace.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { check, phone } from "./phone.mjs";
+import { check, phone, cost } from "./phone.mjs";
 
-const [language, pictures, number, spool] = process.argv.slice(2);
+const [language, pictures, number, spool, result] = process.argv.slice(2);
 
 /** The code in the newest message to the phone; waits 5 s at most. */
 async function newestCode() {
@@ -26,6 +26,11 @@ await phone(language, pictures, inside, async (page, look) => {
   const portal = new URL(page.url());
   check(portal.port === "2050", `not at the portal but at ${page.url()}`);
   await look("number");
+  await page.locator("summary").tap();
+  await look("rules");
+  const took = await cost(page, portal.href);
+  writeFileSync(result, `${took}`);
+  check(took <= 100, `the first page took ${took} ms of a slow phone`);
 
   await page.locator('a[href="/terms"]').tap();
   await page.waitForURL("**/terms");
@@ -64,6 +69,9 @@ await phone(language, pictures, inside, async (page, look) => {
   check((await page.textContent("body")).includes("This is the internet"), "not online");
 
   await page.goto(portal.href);
+  await page.locator('form[action="/extend"] button').tap();
+  await page.waitForSelector('form[action="/logout"]');
+  await look("extended");
   await page.locator('form[action="/logout"] button').tap();
   await page.waitForSelector('form[action="/logout"]', { state: "detached" });
   await look("offline");

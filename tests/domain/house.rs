@@ -41,6 +41,7 @@ pub(crate) fn policy() -> Policy {
     let zone = ZonePolicy {
         name: "guest".into(),
         session_timeout: seconds(4 * 3600),
+        extend: 0,
         idle_timeout: seconds(1800),
         preauth_idle_timeout: seconds(1800),
         limits: Limits::default(),

@@ -89,7 +89,7 @@ fn a_pass_is_for_those_who_need_one() {
     assert_eq!(house.page(mac(2), Ask::BeginFollow), passing(60), "again");
     assert_eq!(
         house.page(mac(1), Ask::Logout),
-        View::Ended { reason: EndReason::Logout },
+        View::Ended { reason: EndReason::Logout, extend: false },
         "and a session ends as ever"
     );
 }

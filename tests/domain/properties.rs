@@ -386,6 +386,19 @@ impl Story {
         self.tell(Event::Reload { request, policy: Box::new(policy) });
     }
 
+    /// A reading of the counters in which nothing has moved.
+    fn look(&mut self) {
+        self.tell(Event::Tick);
+        let grants = self.house.domain.grants(self.house.now.boot);
+        let usage = grants.into_iter().map(|grant| Usage {
+            session: grant.session,
+            up: grant.used_up,
+            down: grant.used_down,
+            spent: false,
+        });
+        self.tell(Event::Usage(usage.collect()));
+    }
+
     fn usage(&mut self, bytes: u64, missing: bool) {
         self.tell(Event::Tick);
         let mut usage = Vec::new();
@@ -395,7 +408,7 @@ impl Story {
             }
             let up = self.witness.usage.entry(grant.session).or_default();
             *up += bytes;
-            usage.push(Usage { session: grant.session, up: *up, down: 0 });
+            usage.push(Usage { session: grant.session, up: *up, down: 0, spent: false });
             // Counts only once the kernel confirmed the session.
             if bytes > 0 && self.witness.confirmed.contains(&grant.session) {
                 self.evidence(grant.mac.0[5]);
@@ -416,6 +429,7 @@ proptest! {
         }
         story.kernel(true);
         story.disk(true);
+        story.look();
         prop_assert!(story.witness.awaited.is_empty(), "somebody still waits");
         // Everybody goes home.
         story.pass(16_000_000);

@@ -105,7 +105,10 @@ fn who_is_expected_is_let_in_and_counted() {
     let opened = |record: &Record| matches!(record, Record::VisitOpened { .. });
     assert!(records(&effects).iter().any(opened));
     // Logging out is no way to another quota.
-    assert_eq!(house.page(mac(1), Ask::Logout), View::Ended { reason: EndReason::Logout });
+    assert_eq!(
+        house.page(mac(1), Ask::Logout),
+        View::Ended { reason: EndReason::Logout, extend: false }
+    );
     assert!(granted(&house.seen(mac(1))).is_none());
     house.pass(seconds(4 * 3600));
     let effects = house.seen(mac(1));
@@ -151,7 +154,7 @@ fn limits_change_at_once_and_keep_what_is_used() {
     rules.zones[0].limits = Limits { quota: Some(900), upload_rate: Some(10), ..Limits::default() };
     let mut house = House::new(rules);
     let session = house.log_in(mac(1), 1);
-    let usage = maitred::domain::event::Usage { session, up: 300, down: 400 };
+    let usage = maitred::domain::event::Usage { session, up: 300, down: 400, spent: false };
     house.tell(Event::Usage(vec![usage]));
     let limits = Overrides { quota: Some(5000), upload_rate: Some(0), ..Overrides::default() };
     let request = house.request();

@@ -1,9 +1,27 @@
-//! A real browser on a phone-sized screen. Its pictures go to `target/screenshots`.
+//! A real browser on a phone-sized screen. Its pictures go to `target/screenshots`, and with
+//! `BLESS=1` those in [`KEPT`] to `examples/pages`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::lab::{Dhcp, Lab, Netns, PASSWORD, STAFF_V4, Settings};
+use crate::lab::{Dhcp, Guest, Lab, Netns, PASSWORD, ROUTER_V4, STAFF_V4, Settings, until};
+
+/// The pictures that are kept.
+const KEPT: [&str; 13] = [
+    "number",
+    "terms",
+    "code",
+    "wrong-code",
+    "online",
+    "offline",
+    "blocked",
+    "ended",
+    "return",
+    "dead-code",
+    "line-down",
+    "line-down-online",
+    "staff",
+];
 
 #[test]
 fn a_browser_gets_online_in_chinese() {
@@ -27,17 +45,91 @@ fn staff_see_the_store_in_english() {
 
 fn guest_journey(language: &str) {
     let mut lab = Lab::new(1);
-    let gateway = lab.maitred(&Settings::new());
+    let gateway = lab.maitred(&branded("extend = 1"));
     lab.guests[0].join(Dhcp::Udhcpc);
     let guest = &lab.guests[0];
     gateway.secret(&guest.phone);
-    let spool = gateway.spool();
-    let pages =
-        ["number", "terms", "privacy", "bad-number", "code", "wrong-code", "online", "offline"];
-    let words = [&guest.phone, spool.to_str().unwrap()];
+    let (spool, result) = (gateway.spool(), lab.folder().join("cost"));
+    let pages = [
+        "number",
+        "rules",
+        "terms",
+        "privacy",
+        "bad-number",
+        "code",
+        "wrong-code",
+        "online",
+        "extended",
+        "offline",
+    ];
+    let words = [&guest.phone, spool.to_str().unwrap(), result.to_str().unwrap()];
     browse(&lab, &guest.netns, "guest.mjs", language, &words, &pages);
     gateway.code_for(&guest.phone);
     assert!(!guest.online());
+    let took = std::fs::read_to_string(result).unwrap();
+    println!("the first page costs a phone 6 times slower {took} ms");
+}
+
+#[test]
+fn every_other_page_is_fit_to_be_seen_in_chinese() {
+    other_pages("zh-CN");
+}
+
+#[test]
+fn every_other_page_is_fit_to_be_seen_in_english() {
+    other_pages("en-GB");
+}
+
+/// A store with the brand of `examples/brand` and these rules for its zone.
+fn branded(zone: &str) -> Settings {
+    let brand = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/brand");
+    let words = "[brand.zh-CN]\nrules = [\"请勿外放声音。\", \"宠物请系好牵引绳。\"]\n\
+         offers = [{ title = \"第二杯半价\", text = \"今日 14 点至 17 点，出示本页即可。\", \
+         url = \"https://jade.example/\" }]\n\
+         [brand.en]\nrules = [\"Please use headphones.\", \"Keep pets on a lead.\"]\n\
+         offers = [{ title = \"Second cup at half price\", text = \"Today from 2 to 5 pm: show this \
+         page.\", url = \"https://jade.example/\" }]";
+    let looks = format!(
+        "name = \"翡翠茶馆 Jade\"\nlogo = \"{}\"\nhero = \"{}\"\n{words}",
+        brand.join("logo.svg").display(),
+        brand.join("hero.svg").display()
+    );
+    let zone = format!("name = \"guest\"\ninterface = \"br-guest\"\n{zone}");
+    Settings::new().with("[brand]", &looks).with("[[zone]]", &zone)
+}
+
+fn other_pages(language: &str) {
+    let mut lab = Lab::new(3);
+    let settings = branded("session_timeout = \"4s\"\nextend = 1")
+        .with("[portal]", "remember_for = \"1h\"\nreturn = \"tap\"")
+        .with("[code]", "tries = 1")
+        .with("[visit]", "leave_after = \"5m\"\nmerge_gap = \"15m\"");
+    let gateway = lab.maitred(&settings);
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [blocked, ended, tried] = &lab.guests[..] else { unreachable!() };
+    let look = |guest: &Guest, name: &str| {
+        let url = format!("http://{ROUTER_V4}:2050/");
+        browse(&lab, &guest.netns, "page.mjs", language, &[name, &url], &[name]);
+    };
+    gateway.command(&["block", &blocked.mac]).ok();
+    look(blocked, "blocked");
+    ended.log_in(&gateway);
+    let page = tried.ask_code(&gateway, "http://example.com/");
+    let code = gateway.code_for(&tried.phone);
+    let wrong = if code == "000000" { "000001" } else { "000000" };
+    tried.submit(&page, "/code", &[("code", wrong)]);
+    look(tried, "dead-code");
+    until(Duration::from_secs(8), "the end", || (!ended.online()).then_some(()));
+    look(ended, "ended");
+    let change = format!("http://{ROUTER_V4}:2050/change");
+    ended.post(&change, &[]);
+    look(ended, "return");
+    lab.router.ip("link set wan down");
+    std::thread::sleep(Duration::from_secs(4));
+    tried.post(&change, &[]);
+    look(tried, "line-down");
+    gateway.command(&["grant", &ended.mac, "--for", "4h"]).ok();
+    look(ended, "line-down-online");
 }
 
 fn staff_journey(language: &str) {
@@ -64,8 +156,10 @@ pub(crate) fn browse(
 ) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     assert!(
-        folder.join("node_modules/playwright-core").exists(),
-        "playwright-core is missing: run `npm ci` in tests/browser"
+        ["playwright-core", "axe-core"]
+            .iter()
+            .all(|name| folder.join("node_modules").join(name).exists()),
+        "playwright-core and axe-core are missing: run `npm ci` in tests/browser"
     );
     assert!(Path::new("/usr/bin/chromium").exists(), "install chromium");
     let pictures = pictures();
@@ -84,8 +178,13 @@ pub(crate) fn browse(
     let mut browser = place.spawn(&[&args, words].concat(), &log);
     let status = browser.wait(Duration::from_secs(90));
     assert_eq!(status, Some(0), "{}", browser.output());
-    for picture in expected {
+    for (picture, page) in expected.iter().zip(pages) {
         assert!(picture.exists(), "no picture {}", picture.display());
+        if std::env::var_os("BLESS").is_some() && KEPT.contains(page) {
+            let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pages");
+            std::fs::create_dir_all(&kept).unwrap();
+            std::fs::copy(picture, kept.join(format!("{language}-{page}.png"))).unwrap();
+        }
     }
 }
 

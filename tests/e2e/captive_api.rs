@@ -4,10 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use maitred::clock::{Clock, Trust};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::Value;
 
-use crate::lab::{Dhcp, Guest, Lab, ROUTER_V4, ROUTER_V6, Reply, Settings, until};
+use crate::lab::{Dhcp, Guest, Lab, ROUTER_V4, ROUTER_V6, Reply, STAFF_V4, Settings, until};
 
 pub(crate) const NAME: &str = "wifi.lab.example";
 pub(crate) const ORIGIN: &str = "https://wifi.lab.example:2053";
@@ -33,12 +34,26 @@ impl Authority {
 
     /// A certificate for the portal that ends with this year.
     pub(crate) fn issue(&self, until: i32) {
+        self.issue_until((until, 12, 31));
+    }
+
+    /// A certificate for the portal that ends in so many days; which day that is.
+    pub(crate) fn issue_for_days(&self, days: i64) -> String {
+        let now = Clock::new(Trust::Always).now().wall.unwrap();
+        let then = jiff::Timestamp::from_millisecond(now.0 + days * 86_400_000).unwrap();
+        let day = then.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let numbers = (day.month().cast_unsigned(), day.day().cast_unsigned());
+        self.issue_until((day.year().into(), numbers.0, numbers.1));
+        day.to_string()
+    }
+
+    fn issue_until(&self, (year, month, day): (i32, u8, u8)) {
         let key = KeyPair::generate().unwrap();
         let mut leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
         // Not the authority\'s own default name: a leaf that names itself as issuer is self-signed.
         leaf.distinguished_name.push(DnType::CommonName, NAME);
         leaf.not_before = date_time_ymd(2020, 1, 1);
-        leaf.not_after = date_time_ymd(until, 12, 31);
+        leaf.not_after = date_time_ymd(year, month, day);
         let chain = leaf.signed_by(&key, &self.issuer).unwrap();
         fs::write(self.folder.join("key.pem"), key.serialize_pem()).unwrap();
         fs::write(self.folder.join("chain.pem"), chain.pem()).unwrap();
@@ -59,7 +74,10 @@ impl Authority {
                     lab.options_dir().display()
                 ),
             )
-            .with("[[zone]]", "name = \"guest\"\ninterface = \"br-guest\"\nquota = \"1MB\"")
+            .with(
+                "[[zone]]",
+                "name = \"guest\"\ninterface = \"br-guest\"\nquota = \"1MB\"\nextend = 1",
+            )
     }
 
     fn ask(&self, guest: &Guest, args: &[&str]) -> Result<Reply, String> {
@@ -114,6 +132,15 @@ fn the_api_tells_each_device_its_own_state() {
     assert!((1..=1_000_000).contains(&online["bytes-remaining"].as_u64().unwrap()), "{online}");
     assert_eq!(authority.state(two)["captive"], true, "the neighbour is not online");
 
+    // What the API says can be done on the page can.
+    assert_eq!(online["can-extend-session"], true);
+    let page = one.get(&format!("http://{ROUTER_V4}:2050/"));
+    one.submit(&page, "/extend", &[]);
+    let longer = authority.state(one);
+    let left = longer["seconds-remaining"].as_u64().unwrap();
+    assert!((28_600..=28_800).contains(&left), "{longer}");
+    assert_eq!(longer["can-extend-session"], false);
+
     gateway.command(&["revoke", &one.mac]).ok();
     assert_eq!(authority.state(one)["captive"], true);
     // Asking changes nothing: the page still says why.
@@ -162,12 +189,14 @@ fn dhcp_announces_the_api_while_the_certificate_is_good() {
     let guest = &lab.guests[0];
     assert_eq!(offered(&lab, guest, Dhcp::Udhcpc), format!("{ORIGIN}/api"));
     assert_eq!(offered(&lab, guest, Dhcp::Dhclient), format!("{ORIGIN}/api"));
+    assert_eq!(offered_v6(&lab, guest), format!("{ORIGIN}/api"));
 
     authority.issue(2021);
     until(Duration::from_secs(8), "the announcement to go", || (!file.exists()).then_some(()));
     assert!(authority.ask(guest, &["-H", CAPPORT]).is_err(), "expired");
     lab.reload_dnsmasq();
     assert_eq!(offered(&lab, guest, Dhcp::Udhcpc), "");
+    assert_eq!(offered_v6(&lab, guest), "");
     authority.issue(2099);
     until(Duration::from_secs(8), "the announcement to come back", || file.exists().then_some(()));
     assert_eq!(authority.state(guest)["captive"], true, "no restart was needed");
@@ -175,6 +204,54 @@ fn dhcp_announces_the_api_while_the_certificate_is_good() {
     fs::write(authority.folder.join("roots.pem"), "").unwrap();
     authority.issue(2099);
     until(Duration::from_secs(8), "nobody to trust it", || (!file.exists()).then_some(()));
+}
+
+#[test]
+fn a_certificate_that_soon_ends_is_warned_of_everywhere() {
+    let lab = lab(0);
+    let authority = Authority::new(&lab);
+    let date = authority.issue_for_days(10);
+    let gateway = lab.maitred(&authority.settings(&lab));
+    assert_eq!(gateway.json(&["status"])["certificate"], format!("expires on {date}"));
+    let warned = gateway.log();
+    let line = warned.lines().find(|line| line.contains("WARN") && line.contains(&date));
+    assert!(line.is_some_and(|line| line.contains("certificate")), "{warned}");
+    assert!(lab.staff.log_in().body.contains(&date), "the staff page");
+    // It is good until then.
+    assert!(lab.options_dir().join("maitred").exists());
+    authority.issue(2099);
+    until(Duration::from_secs(8), "the warning to go", || {
+        (gateway.json(&["status"])["certificate"] == "good").then_some(())
+    });
+    let staff = lab.staff.get(&format!("http://{STAFF_V4}:8080/staff"));
+    assert!(staff.body.contains("<svg") && !staff.body.contains(&date), "{staff:#?}");
+}
+
+/// Option 103 (RFC 8910, 2.2) as a DHCPv6 client that asks for it is told.
+#[track_caller]
+fn offered_v6(lab: &Lab, guest: &Guest) -> String {
+    let folder = lab.folder();
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (conf, leases, pid, script) =
+        (at("ask6.conf"), at("ask6.leases"), at("ask6.pid"), at("told6.sh"));
+    let told = folder.join("told6");
+    let _ = (fs::remove_file(&told), fs::remove_file(&leases));
+    let text = format!(
+        "#!/bin/sh\ncase $reason in BOUND6) echo \"$new_dhcp6_capport\" >'{}' ;; esac\n",
+        told.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(&conf, "option dhcp6.capport code 103 = text;\nalso request dhcp6.capport;\n")
+        .unwrap();
+    let args = ["dhclient", "-6", "-1", "-d", "-cf", &conf, "-sf", &script, "-lf", &leases];
+    let log = folder.join("ask6.log");
+    let client = guest.netns.spawn(&[&args[..], &["-pf", &pid, "eth0"]].concat(), &log);
+    let text = until(Duration::from_secs(15), "dhclient to be told", || {
+        fs::read_to_string(&told).ok().filter(|text| text.ends_with('\n'))
+    });
+    drop(client);
+    text.trim().trim_matches('"').to_owned()
 }
 
 /// Option 114 as a DHCP client that asks for it is told.

@@ -47,6 +47,9 @@ fn a_healthy_store_has_nothing_wrong() {
     only(&gateway, "is missing or says otherwise");
     authority.issue(2021);
     only(&gateway, "certificate is not good");
+    let soon = authority.issue_for_days(10);
+    until(Duration::from_secs(8), "the announcement", || announced.exists().then_some(()));
+    only(&gateway, &format!("expires on {soon}"));
     authority.issue(2099);
     until(Duration::from_secs(8), "the announcement", || announced.exists().then_some(()));
     lab.stop_dnsmasq();
@@ -88,6 +91,44 @@ fn a_garden_that_answers_phones_is_found() {
     only(&gateway, "the garden of zone guest holds *.apple.com: phones ask it");
     let said = gateway.command(&["check"]);
     assert!(said.success && said.stderr.contains("holds *.apple.com"), "{said:?}");
+}
+
+#[test]
+fn an_interface_that_guests_pass_by_is_found() {
+    let lab = Lab::new(1);
+    use_own_dns(&lab);
+    let gateway = lab.maitred(&Settings::new());
+    assert_eq!(found(&gateway), [""; 0]);
+    let port = "name = \"guest\"\ninterface = \"guest1\"";
+    gateway.configure(&Settings::new().with("[[zone]]", port));
+    only(&gateway, "guest1, a port of the bridge br-guest");
+}
+
+#[test]
+fn a_picture_that_cannot_be_shown_is_found_and_keeps_nobody_out() {
+    let mut lab = Lab::new(1);
+    use_own_dns(&lab);
+    let gateway = lab.maitred(&Settings::new().with("[brand]", "logo = \"/nowhere/logo.png\""));
+    only(&gateway, "/nowhere/logo.png");
+    assert!(gateway.log().contains("a picture is left out"));
+    lab.guests[0].join(crate::lab::Dhcp::Udhcpc);
+    lab.guests[0].log_in(&gateway);
+}
+
+/// A machine that keeps time has nothing wrong; what its kernel says, the doctor must say.
+#[test]
+fn a_clock_that_nobody_steers_is_found() {
+    let lab = Lab::new(0);
+    use_own_dns(&lab);
+    let gateway = lab.maitred(&Settings::new());
+    let file = lab.folder().join("maitred.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("clock = \"always\"", "clock = \"ntp\"")).unwrap();
+    if lab.router.exec(&["busybox", "adjtimex"]).ok().contains("UNSYNC") {
+        only(&gateway, "NTP does not steer it");
+    } else {
+        assert_eq!(found(&gateway), [""; 0]);
+    }
 }
 
 #[test]

@@ -15,7 +15,9 @@ use crate::domain::policy::Overrides;
 
 pub use client::{AskError, ask};
 pub use lock::{Lock, LockError};
-pub use server::{Changer, Counters, Pending, Service, Services, bind, read, serve, service};
+pub use server::{
+    Changer, Counters, Notes, Pending, Service, Services, bind, read, serve, service,
+};
 
 /// The protocol's version; a daemon and a client of different versions refuse each other.
 pub const VERSION: u8 = 1;

@@ -38,6 +38,9 @@ pub type Pending = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
 /// Changes the rules, and says what came of it.
 pub type Changer = Box<dyn Fn(Change) -> Pending + Send + Sync>;
 
+/// Names and values.
+pub type Notes = Box<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>;
+
 /// Makes a [`Service`] of an async closure.
 pub fn service<F>(work: impl Fn() -> F + Send + Sync + 'static) -> Service
 where
@@ -50,6 +53,8 @@ where
 pub struct Services {
     /// The zones' names, in the configuration's order.
     pub zones: Vec<String>,
+    /// What [`Ask::Status`] says besides the domain, by name.
+    pub notes: Notes,
     /// Answers [`Ask::Stats`].
     pub stats: Service,
     /// Answers [`Ask::Sync`].
@@ -182,7 +187,10 @@ async fn answer(ask: Ask, inbox: &Inbox, services: &Services) -> Response {
     let result = match ask {
         Ask::Stats {} => (services.stats)().await,
         Ask::Sync {} => (services.sync)().await,
-        Ask::Status {} => domain(Command::Status, inbox).await,
+        Ask::Status {} => {
+            let status = domain(Command::Status, inbox).await;
+            status.map(|status| with_notes(status, (services.notes)()))
+        }
         Ask::Clients {} => domain(Command::Clients, inbox).await,
         Ask::Revoke { mac } => domain(Command::Revoke { mac }, inbox).await,
         Ask::Limit { mac, limits } => domain(Command::Limit { mac, limits }, inbox).await,
@@ -237,6 +245,13 @@ async fn domain(command: Command, inbox: &Inbox) -> Result<Value, String> {
         Answer::Control(Report::Refused(reason)) => Err(reason),
         Answer::Portal(_) => Err("the gateway gave a guest's answer".into()),
     }
+}
+
+fn with_notes(mut status: Value, notes: Vec<(&'static str, String)>) -> Value {
+    if let Some(status) = status.as_object_mut() {
+        status.extend(notes.into_iter().map(|(name, note)| (name.to_owned(), note.into())));
+    }
+    status
 }
 
 fn value(report: &impl Serialize) -> Result<Value, String> {

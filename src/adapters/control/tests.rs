@@ -47,6 +47,7 @@ impl House {
         let counters = Arc::new(Counters::default());
         let services = Services {
             zones: vec!["guest".into(), "cafe".into()],
+            notes: Box::new(|| vec![("line", "up".into())]),
             stats: service(async || Ok(json!({"capture": {"dropped": 7}}))),
             sync: service(async || Err("HQ cannot be reached".into())),
             change: Box::new(|change| Box::pin(async move { Ok(json!(format!("{change:?}"))) })),

@@ -123,6 +123,11 @@ pub fn is_standing() -> Result<bool, FirewallError> {
     Ok(Netfilter::open()?.table(ruleset::TABLE)?.is_some())
 }
 
+/// The flow tables there are, as `name of table name`; changes nothing.
+pub fn flow_tables() -> Result<Vec<String>, FirewallError> {
+    worker::flow_tables(&mut Netfilter::open()?)
+}
+
 impl Handle {
     /// Queues an effect; its outcome comes back as an event. Gives it back if the queue is full.
     #[allow(clippy::result_large_err, reason = "the effect comes back, to be owed or undone")]

@@ -1,6 +1,6 @@
 //! One session in the kernel: a few set elements that are added, replaced and removed together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::ruleset::{
@@ -124,7 +124,14 @@ pub fn usage(kernel: &mut Netfilter) -> Result<Vec<Usage>, NetfilterError> {
     let down = counters(kernel, [DOWN, DOWN_WITHIN])?;
     let meters = meters(kernel)?.into_iter();
     let down = |mark| down.get(&mark).copied().unwrap_or_default();
-    Ok(meters.map(|m| Usage { session: m.session, up: m.up, down: down(m.mark) }).collect())
+    let spent = spent(kernel)?;
+    let usage = meters.map(|meter| Usage {
+        session: meter.session,
+        up: meter.up,
+        down: down(meter.mark),
+        spent: spent.contains(&meter.mark),
+    });
+    Ok(usage.collect())
 }
 
 /// A session's upload counter.
@@ -169,6 +176,19 @@ pub fn with_usage(
         used_down: grant.used_down.max(down),
         ..grant.clone()
     })
+}
+
+/// The marks whose quota of both directions is reached. The counters do not show that: the packet
+/// that reaches it is refused and not counted, and may have had 64 kB.
+fn spent(kernel: &mut Netfilter) -> Result<HashSet<u32>, NetfilterError> {
+    let marks = kernel.fold_elements(TABLE, QUOTA, |found: &mut Vec<_>, element| {
+        let reached =
+            |expr: &Expr| matches!(expr, Expr::Quota { bytes, consumed, .. } if consumed >= bytes);
+        if element.exprs.iter().any(reached) {
+            found.extend(keys::parse_mark(&element.key));
+        }
+    })?;
+    Ok(marks.into_iter().collect())
 }
 
 fn counters(kernel: &mut Netfilter, sets: [&str; 2]) -> Result<HashMap<u32, u64>, NetfilterError> {

@@ -37,13 +37,7 @@ pub(super) fn refuse_flow_offload(
     kernel: &mut Netfilter,
     plan: &Plan,
 ) -> Result<(), FirewallError> {
-    let tables = match kernel.flow_tables() {
-        // A kernel that cannot have them.
-        Err(error) if error.errno() == Some(libc::EINVAL) => Vec::new(),
-        other => other?,
-    };
-    let named = tables.iter().map(|found| format!("{} of table {}", found.name, found.table));
-    let named = named.collect::<Vec<_>>().join(", ");
+    let named = flow_tables(kernel)?.join(", ");
     if named.is_empty() {
         return Ok(());
     }
@@ -52,6 +46,16 @@ pub(super) fn refuse_flow_offload(
         return Ok(());
     }
     Err(FirewallError::FlowOffload(named))
+}
+
+/// The flow tables of all tables, by name.
+pub(super) fn flow_tables(kernel: &mut Netfilter) -> Result<Vec<String>, FirewallError> {
+    let tables = match kernel.flow_tables() {
+        // A kernel that cannot have them.
+        Err(error) if error.errno() == Some(libc::EINVAL) => Vec::new(),
+        other => other?,
+    };
+    Ok(tables.iter().map(|found| format!("{} of table {}", found.name, found.table)).collect())
 }
 
 /// Claims the table for this process where the kernel can keep it afterwards (6.9 and later); the

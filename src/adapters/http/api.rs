@@ -49,16 +49,15 @@ impl Api {
 
     /// The answer to a device with this view.
     pub(super) fn answer(&self, view: &View) -> Response {
-        let (captive, left, quota_left) = match view {
-            View::Online { left, quota_left, .. } => (false, *left, *quota_left),
-            _ => (true, None, None),
+        let (captive, left, quota_left, extend) = match view {
+            View::Online { left, quota_left, extend, .. } => (false, *left, *quota_left, *extend),
+            _ => (true, None, None, false),
         };
         let state = State {
             captive,
             user_portal_url: &self.pages,
             venue_info_url: self.venue.as_deref(),
-            // A session that is over is begun again on the page; none is made longer.
-            can_extend_session: false,
+            can_extend_session: extend,
             seconds_remaining: left.map(|left| left.as_secs()),
             bytes_remaining: quota_left,
         };
@@ -132,19 +131,30 @@ mod tests {
             "venue-info-url": "https://store.example/",
             "can-extend-session": false,
         });
-        for view in
-            [View::Phone { refusal: None }, View::Ended { reason: EndReason::Quota }, View::Blocked]
-        {
+        for view in [
+            View::Phone { refusal: None },
+            View::Ended { reason: EndReason::Quota, extend: true },
+            View::Blocked,
+        ] {
             assert_eq!(said(&view).await, always);
         }
-        let online = |left, quota_left| View::Online { left, used: (3, 4), quota_left };
+        let online = |left, quota_left| View::Online {
+            left,
+            used: (3, 4),
+            quota_left,
+            extend: left.is_some(),
+        };
         let limited = said(&online(Some(Duration::from_millis(61_900)), Some(7))).await;
-        assert_eq!(limited["captive"], false);
+        assert_eq!(
+            (&limited["captive"], &limited["can-extend-session"]),
+            (&json!(false), &json!(true))
+        );
         assert_eq!(
             (&limited["seconds-remaining"], &limited["bytes-remaining"]),
             (&json!(61), &json!(7))
         );
         let free = said(&online(None, None)).await;
+        assert_eq!(free["can-extend-session"], false);
         assert!(free.get("seconds-remaining").is_none() && free.get("bytes-remaining").is_none());
     }
 

@@ -64,6 +64,7 @@ pub(super) struct Catalogue {
     pub(super) code: CodeTexts,
     pub(super) follow: FollowTexts,
     pub(super) online: OnlineTexts,
+    pub(super) line: LineTexts,
     pub(super) ended: EndedTexts,
     pub(super) blocked: NoticeTexts,
     pub(super) busy: NoticeTexts,
@@ -84,15 +85,16 @@ pub(super) struct Document {
     pub(super) paragraphs: Vec<String>,
 }
 
-texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online, back }
-texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit }
+texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online, back, version }
+texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit, rules }
 texts! { ReturnTexts: title, text, submit }
-texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change }
+texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change, over }
 texts! { FollowTexts:
     instead, begin, title, pass, find, send, code, open, qr, waiting,
     app, again, wifi, change,
 }
-texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, logout }
+texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, extend, offers, logout }
+texts! { LineTexts: down, title, again }
 texts! { EndedTexts:
     title, again, session_timeout, idle_timeout, quota, logout, revoked, moved, left,
     failed,
@@ -110,6 +112,7 @@ texts! { StaffTexts:
     visits, visitors, median, mean, none, buckets, under, between, over, repeat,
     repeat_guests, repeat_devices, repeat_value, randomised, by_hour, chart,
     chart_description, hour, device, guest, since, dwell, visit_count, as_table, method,
+    certificate_ends, certificate_bad,
 }
 
 impl Catalogue {

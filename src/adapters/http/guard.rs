@@ -44,7 +44,8 @@ pub(super) fn sent_from_here(method: &Method, headers: &HeaderMap, secure: bool)
 pub(super) struct Seal(HeaderValue);
 
 impl Seal {
-    /// Allows this one style sheet and nothing else: no script, no outside resource, no frame.
+    /// Allows this one style sheet, our own pictures and nothing else: no script, no outside
+    /// resource, no frame.
     pub(super) fn new(style: &str) -> Self {
         let hash = BASE64.encode(&Sha256::digest(style));
         let policy = format!(
@@ -60,7 +61,7 @@ impl Seal {
     pub(super) fn apply(&self, response: &mut Response) {
         let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, self.0.clone());
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // Not `no-referrer`: with that, browsers send `Origin: null` with our own forms.
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));

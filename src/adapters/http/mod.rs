@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod api;
+pub mod brand;
 pub mod catalogue;
 mod guard;
 pub mod intercept;

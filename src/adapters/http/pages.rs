@@ -1,12 +1,15 @@
 //! The guests' pages: a step of the domain, in words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
 
+use super::brand::Brand;
 use super::catalogue::{Catalogue, Catalogues, Document, amount, fill};
 use super::language::{Choice, query};
 use super::wechat::follow::Offer;
+use crate::config::Words;
 use crate::domain::effect::{Refusal, View};
 use crate::domain::event::Language;
 
@@ -16,8 +19,10 @@ pub(super) const STYLE: &str = include_str!("../../../templates/style.css");
 /// What surrounds every page: language, store, links.
 pub(super) struct Frame<'a> {
     pub(super) text: &'a Catalogue,
-    pub(super) store: &'a str,
-    pub(super) style: &'static str,
+    pub(super) brand: Arc<Brand>,
+    /// The line to the internet is down.
+    pub(super) down: bool,
+    pub(super) language: Language,
     /// What keeps the chosen language in this page's links.
     pub(super) query: &'static str,
     /// The path that the language switch leads to.
@@ -29,7 +34,7 @@ pub(super) struct Frame<'a> {
 impl<'a> Frame<'a> {
     pub(super) fn new(
         texts: &'a Catalogues,
-        store: &'a str,
+        brand: Arc<Brand>,
         choice: Choice,
         here: &'static str,
     ) -> Self {
@@ -39,13 +44,19 @@ impl<'a> Frame<'a> {
         };
         Self {
             text: texts.of(choice.language),
-            store,
-            style: STYLE,
+            brand,
+            down: false,
+            language: choice.language,
             query: choice.query(),
             here,
             other_query: query(other),
             other_tag: &texts.of(other).tag,
         }
+    }
+
+    /// What the store says in this page's language.
+    pub(super) fn words(&self) -> &Words {
+        self.brand.words(self.language)
     }
 }
 
@@ -90,6 +101,7 @@ pub(super) fn step(
         View::Code { mask, resend_in, refusal } => CodePage {
             frame,
             error: refusal.map(|refusal| text.refusal(refusal)),
+            over: matches!(refusal, Some(Refusal::CodeDead | Refusal::CodeExpired)),
             sent: fill(&text.code.sent, &[("mask", mask.trim_start_matches('*'))]),
             again: match *resend_in {
                 Duration::ZERO => text.code.again_now.clone(),
@@ -97,19 +109,21 @@ pub(super) fn step(
             },
         }
         .render(),
-        View::Online { left, used: (up, down), quota_left } => OnlinePage {
+        View::Online { left, used: (up, down), quota_left, extend } => OnlinePage {
             frame,
             left: left.map_or_else(|| text.online.no_end.clone(), |left| text.length(left)),
             up: amount(*up),
             down: amount(*down),
             quota_left: quota_left.map(amount),
+            extend: *extend,
         }
         .render(),
-        View::Ended { reason } => NoticePage {
+        View::Ended { reason, extend } => NoticePage {
             frame,
             title: &text.ended.title,
             text: text.end(*reason),
-            link: Some(&text.ended.again),
+            again: true,
+            extend: *extend,
             retry: false,
         }
         .render(),
@@ -136,9 +150,25 @@ pub(super) fn phone(
     .render()
 }
 
-/// A page of prose.
-pub(super) fn document(frame: &Frame, document: &Document) -> askama::Result<String> {
-    DocumentPage { frame, document }.render()
+/// The Wi-Fi terms: the store's own, or ours.
+pub(super) fn terms(frame: &Frame) -> askama::Result<String> {
+    document(frame, &frame.text.terms, &frame.words().terms)
+}
+
+/// The privacy notice: the store's own, or ours.
+pub(super) fn privacy(frame: &Frame) -> askama::Result<String> {
+    document(frame, &frame.text.privacy, &frame.words().privacy)
+}
+
+fn document(frame: &Frame, ours: &Document, own: &[String]) -> askama::Result<String> {
+    let version = [("version", frame.brand.terms_version.as_str())];
+    DocumentPage {
+        frame,
+        title: &ours.title,
+        paragraphs: if own.is_empty() { &ours.paragraphs } else { own },
+        version: fill(&frame.text.common.version, &version),
+    }
+    .render()
 }
 
 /// The page of a gateway that has no answer just now.
@@ -157,7 +187,7 @@ pub(super) fn redirect(url: &str) -> askama::Result<String> {
 }
 
 fn notice(frame: &Frame, title: &str, text: &str, retry: bool) -> askama::Result<String> {
-    NoticePage { frame, title, text, link: None, retry }.render()
+    NoticePage { frame, title, text, again: false, extend: false, retry }.render()
 }
 
 #[derive(Template)]
@@ -195,6 +225,8 @@ struct ReturnPage<'a> {
 struct CodePage<'a> {
     frame: &'a Frame<'a>,
     error: Option<String>,
+    /// The code is good no more.
+    over: bool,
     sent: String,
     again: String,
 }
@@ -207,6 +239,7 @@ struct OnlinePage<'a> {
     up: String,
     down: String,
     quota_left: Option<String>,
+    extend: bool,
 }
 
 #[derive(Template)]
@@ -215,7 +248,8 @@ struct NoticePage<'a> {
     frame: &'a Frame<'a>,
     title: &'a str,
     text: &'a str,
-    link: Option<&'a str>,
+    again: bool,
+    extend: bool,
     retry: bool,
 }
 
@@ -223,7 +257,9 @@ struct NoticePage<'a> {
 #[template(path = "portal/document.html")]
 struct DocumentPage<'a> {
     frame: &'a Frame<'a>,
-    document: &'a Document,
+    title: &'a str,
+    paragraphs: &'a [String],
+    version: String,
 }
 
 #[derive(Template)]

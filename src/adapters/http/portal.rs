@@ -21,13 +21,15 @@ use tokio_rustls::TlsAcceptor;
 
 use super::accept::{Counts, Limits, Peer, converse, count, serve};
 use super::api::{self, Api};
+use super::brand::{Brand, Brands, Picture};
 use super::catalogue::Catalogues;
-use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
+use super::guard::{FORM, Identified, found, html, sent_from_here};
 use super::language::Choice;
-use super::pages::{self, Frame, Offers, STYLE, Typed};
+use super::pages::{self, Frame, Offers, Typed};
 use super::wechat::{Wechat, follow as account, wifi};
 use super::{HttpError, PortalAddress, ZoneListeners};
 use crate::adapters::inbox::Inbox;
+use crate::adapters::uplink::Line;
 use crate::domain::effect::{Answer, Refusal, View};
 use crate::domain::event::{Ask, Client, Consent, Event};
 use crate::domain::names::Phone;
@@ -44,14 +46,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 /// What the portal says and where it is.
 #[derive(Clone, Debug)]
 pub struct Portal {
-    /// The store's name, as guests read it.
-    pub store: String,
+    /// How the pages look.
+    pub brand: Brands,
+    /// Whether the internet is there.
+    pub line: watch::Receiver<Line>,
     /// Where guests find it.
     pub address: PortalAddress,
     /// The country code of numbers that are typed without one.
     pub country: String,
-    /// The version of the terms that guests agree to.
-    pub terms_version: String,
     /// The Captive Portal API, answered over TLS alone.
     pub api: Option<Api>,
     /// The ways that go through WeChat.
@@ -98,17 +100,17 @@ pub(super) struct Site {
     pub(super) portal: Portal,
     inbox: Inbox,
     counts: Arc<Counts>,
-    seal: Seal,
 }
 
 fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
-    let site = Arc::new(Site { portal, inbox, counts, seal: Seal::new(STYLE) });
+    let site = Arc::new(Site { portal, inbox, counts });
     Router::new()
         .route("/", get(show))
         .route("/phone", post(phone).get(home))
         .route("/code", post(code).get(home))
         .route("/return", post(come_back).get(home))
         .route("/change", post(change).get(home))
+        .route("/extend", post(extend).get(home))
         .route("/logout", post(logout).get(home))
         .route("/follow", post(account::begin).get(home))
         .route("/follow.svg", get(account::picture))
@@ -117,6 +119,8 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route(wifi::CALLBACK, get(wifi::come_back))
         .route("/terms", get(terms))
         .route("/privacy", get(privacy))
+        .route("/logo", get(logo))
+        .route("/hero", get(hero))
         .route(api::PATH, get(self::api))
         .fallback(home)
         .layer(DefaultBodyLimit::max(FORM))
@@ -141,7 +145,7 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
         let Ok(choice) = Choice::from_request_parts(&mut parts, &()).await;
         html(StatusCode::FORBIDDEN, pages::foreign(&site.frame(choice, "/")))
     };
-    site.seal.apply(&mut response);
+    site.brand().seal.apply(&mut response);
     response
 }
 
@@ -208,7 +212,7 @@ async fn phone(
         return refuse(Refusal::NoConsent);
     }
     let consent =
-        Consent { terms: site.portal.terms_version.clone(), marketing: form.marketing.is_some() };
+        Consent { terms: site.brand().terms_version.clone(), marketing: form.marketing.is_some() };
     let ask = Ask::RequestCode { phone, language: guest.choice.language, consent };
     site.act(&guest, ask, typed).await
 }
@@ -230,6 +234,10 @@ async fn change(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::ChangeNumber, Typed::default()).await
 }
 
+async fn extend(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    site.act(&guest, Ask::Extend, Typed::default()).await
+}
+
 async fn logout(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::Logout, Typed::default()).await
 }
@@ -243,13 +251,23 @@ async fn follow(
 }
 
 async fn terms(State(site): State<Arc<Site>>, choice: Choice) -> Response {
-    let frame = site.frame(choice, "/terms");
-    html(StatusCode::OK, pages::document(&frame, &frame.text.terms))
+    html(StatusCode::OK, pages::terms(&site.frame(choice, "/terms")))
 }
 
 async fn privacy(State(site): State<Arc<Site>>, choice: Choice) -> Response {
-    let frame = site.frame(choice, "/privacy");
-    html(StatusCode::OK, pages::document(&frame, &frame.text.privacy))
+    html(StatusCode::OK, pages::privacy(&site.frame(choice, "/privacy")))
+}
+
+async fn logo(State(site): State<Arc<Site>>) -> Response {
+    site.brand().logo.as_ref().map_or_else(nothing, Picture::answer)
+}
+
+async fn hero(State(site): State<Arc<Site>>) -> Response {
+    site.brand().hero.as_ref().map_or_else(nothing, Picture::answer)
+}
+
+fn nothing() -> Response {
+    StatusCode::NOT_FOUND.into_response()
 }
 
 async fn api(
@@ -308,7 +326,12 @@ impl Site {
     }
 
     pub(super) fn frame(&self, choice: Choice, here: &'static str) -> Frame<'_> {
-        Frame::new(&self.portal.texts, &self.portal.store, choice, here)
+        let down = *self.portal.line.borrow() == Line::Down;
+        Frame { down, ..Frame::new(&self.portal.texts, self.brand(), choice, here) }
+    }
+
+    fn brand(&self) -> Arc<Brand> {
+        Arc::clone(&self.portal.brand.borrow())
     }
 
     pub(super) fn step(&self, guest: &Guest, view: &View, typed: Typed) -> Response {

@@ -6,6 +6,8 @@ use hyper::header::{CONTENT_TYPE, LOCATION};
 use hyper::service::Service as _;
 
 use super::*;
+use crate::adapters::http::brand::Parts;
+use crate::adapters::http::guard::Seal;
 use crate::adapters::inbox::Envelope;
 use crate::domain::effect::{EndReason, Report};
 use crate::domain::event::Language;
@@ -22,12 +24,16 @@ fn peer() -> Peer {
     }
 }
 
+fn brands(parts: Parts) -> Brands {
+    watch::channel(Arc::new(Brand::new(parts))).1
+}
+
 fn portal(store: &str) -> Portal {
     Portal {
-        store: store.into(),
+        brand: brands(Parts { name: store.into(), terms_version: "7".into(), ..Parts::default() }),
+        line: watch::channel(Line::Up).1,
         address: PortalAddress { name: None, port: 2050 },
         country: "86".into(),
-        terms_version: "7".into(),
         wechat: Wechat::default(),
         api: None,
         texts: Arc::new(Catalogues::load().unwrap()),
@@ -120,8 +126,9 @@ fn every_view() -> Vec<View> {
         View::Return,
         ask_code(None),
         ask_code(refused),
-        View::Online { left: None, used: (1, 2), quota_left: Some(3) },
-        View::Ended { reason: EndReason::Quota },
+        View::Online { left: None, used: (1, 2), quota_left: Some(3), extend: true },
+        View::Ended { reason: EndReason::Quota, extend: false },
+        View::Ended { reason: EndReason::SessionTimeout, extend: true },
         View::Follow { pass: Some(Duration::from_secs(60)), refusal: None },
         View::Blocked,
     ]
@@ -190,7 +197,8 @@ async fn refusals_are_shown_at_once_and_success_is_a_navigation() {
     assert_eq!(page.status, 200);
     assert!(page.text.contains("Tries left: 2") && page.text.contains("aria-invalid"));
 
-    let online = Stage::new(View::Online { left: None, used: (0, 0), quota_left: None });
+    let online =
+        Stage::new(View::Online { left: None, used: (0, 0), quota_left: None, extend: false });
     let page = online.post("/code", "code=+%EF%BC%94%EF%BC%982%20913").await;
     assert_eq!((page.status, page.location()), (303, "/"));
     let asked = online.asked();

@@ -119,6 +119,28 @@ impl Files {
     }
 }
 
+/// How the certificate stands, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Phones believe it, and will for a while.
+    #[default]
+    Good,
+    /// Phones believe it until then, less than [`WARNED_AHEAD`] away.
+    Expires(WallTime),
+    /// Phones do not believe it, and why.
+    Bad(String),
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good => f.write_str("good"),
+            Self::Expires(at) => write!(f, "expires on {}", date(*at)),
+            Self::Bad(problem) => f.write_str(problem),
+        }
+    }
+}
+
 /// The certificate that connections are shown; none until one could be read.
 #[derive(Debug, Default)]
 struct Shown(RwLock<Option<Arc<CertifiedKey>>>);
@@ -137,7 +159,8 @@ pub struct Keeper {
     shown: Arc<Shown>,
     stamps: [Option<SystemTime>; 2],
     examined: Option<(BootTime, bool)>,
-    said: String,
+    standing: watch::Sender<Standing>,
+    said: bool,
 }
 
 impl Keeper {
@@ -149,10 +172,16 @@ impl Keeper {
             shown: Arc::default(),
             stamps: [None; 2],
             examined: None,
-            said: String::new(),
+            standing: watch::Sender::default(),
+            said: false,
         };
         keeper.look(now);
         keeper
+    }
+
+    /// How the certificate stands, from now on.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     /// What takes TLS connections with the certificate of the moment.
@@ -205,25 +234,26 @@ impl Keeper {
             *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
             good
         });
-        let said = match &found {
-            Ok(Good { expires: None }) => "good".to_owned(),
-            Ok(Good { expires: Some(expires) }) => format!("it expires on {}", date(*expires)),
-            Err(problem) => problem.to_string(),
+        let standing = match &found {
+            Ok(Good { expires: None }) => Standing::Good,
+            Ok(Good { expires: Some(at) }) => Standing::Expires(*at),
+            Err(problem) => Standing::Bad(problem.to_string()),
         };
         if let Some(announcement) = &self.announcement
             && let Err(problem) = announcement.keep(found.is_ok())
         {
             warn!(%problem, "the API's announcement cannot be changed");
         }
-        if said == self.said {
+        if self.said && *self.standing.borrow() == standing {
             return;
         }
-        if matches!(found, Ok(Good { expires: None })) {
+        if standing == Standing::Good {
             info!("the portal's certificate is good");
         } else {
-            warn!(problem = said, announced = found.is_ok(), "the portal's certificate");
+            warn!(problem = %standing, announced = found.is_ok(), "the portal's certificate");
         }
-        self.said = said;
+        self.said = true;
+        self.standing.send_replace(standing);
     }
 }
 

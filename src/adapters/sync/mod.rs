@@ -5,6 +5,7 @@
 //! the same batch is sent again, byte for byte. HQ answers 200 and `{"watermark": n}`: it has
 //! every row of the stream up to n.
 
+pub mod bundle;
 pub mod schedule;
 mod worker;
 
@@ -56,6 +57,8 @@ pub struct Summary {
     pub rows: u64,
     /// HQ's last watermark, if it gave one in this run.
     pub watermark: Option<i64>,
+    /// The version of the bundle that is held, if the store gets bundles.
+    pub bundle: Option<u64>,
 }
 
 /// Why a run ended before everything was sent. Nothing that was not acknowledged is lost.
@@ -78,6 +81,9 @@ pub enum SyncError {
         /// Last row sent.
         last: i64,
     },
+    /// The record is sent, and there is no new bundle.
+    #[error(transparent)]
+    Bundle(#[from] bundle::BundleError),
     /// The outbox cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),

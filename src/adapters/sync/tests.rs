@@ -153,7 +153,7 @@ fn everything_arrives_once_and_is_forgotten() {
     let bench = ten_rows(&folder);
     let hq = Office::open([]);
     let summary = sync(&bench, &settings(&hq.url)).unwrap();
-    assert_eq!(summary, Summary { batches: 3, rows: 10, watermark: Some(10) });
+    assert_eq!(summary, Summary { batches: 3, rows: 10, watermark: Some(10), bundle: None });
     let requests = hq.requests();
     let seqs: Vec<_> = requests.iter().flat_map(Request::seqs).collect();
     assert_eq!(seqs, (1..=10).collect::<Vec<_>>());
@@ -218,7 +218,7 @@ fn a_run_cut_in_the_middle_resumes_where_it_stood() {
     assert!(matches!(sync(&bench, &settings(&hq.url)), Err(SyncError::Unreachable(_))));
     assert_eq!(outbox(&bench), 6);
     let summary = sync(&bench, &settings(&hq.url)).unwrap();
-    assert_eq!(summary, Summary { batches: 2, rows: 6, watermark: Some(10) });
+    assert_eq!(summary, Summary { batches: 2, rows: 6, watermark: Some(10), bundle: None });
     let seqs: Vec<_> = hq.requests().iter().flat_map(Request::seqs).collect();
     assert_eq!(seqs, (1..=10).collect::<Vec<_>>());
     bench.close();
@@ -322,7 +322,8 @@ async fn the_thread_runs_on_demand_and_remembers_it() {
         tz: jiff::tz::TimeZone::UTC,
     };
     let clock = Clock::new(Trust::Always);
-    let nightly = Nightly::start(bench.store.clone(), settings(&hq.url), schedule, clock).unwrap();
+    let nightly =
+        Nightly::start(bench.store.clone(), settings(&hq.url), None, schedule, clock).unwrap();
     let before = clock.now().wall;
     assert_eq!(nightly.now().await.unwrap().rows, 10);
     let (one, two) = tokio::join!(nightly.now(), nightly.now());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::sync::oneshot;
 
+use super::bundle::Bundles;
 use super::{Settings, Summary, SyncError, run, schedule};
 use crate::adapters::store::Store;
 use crate::clock::Clock;
@@ -42,12 +43,13 @@ impl Nightly {
     pub fn start(
         store: Store,
         settings: Settings,
+        bundles: Option<Bundles>,
         schedule: Schedule,
         clock: Clock,
     ) -> std::io::Result<Self> {
         let (orders, receiver) = sync_channel(1);
         let stop = Arc::<Stop>::default();
-        let worker = Worker { store, settings, schedule, clock, stop: Arc::clone(&stop) };
+        let worker = Worker { store, settings, bundles, schedule, clock, stop: Arc::clone(&stop) };
         std::thread::Builder::new()
             .name("sync".into())
             .stack_size(512 << 10)
@@ -73,6 +75,7 @@ impl Drop for Nightly {
 struct Worker {
     store: Store,
     settings: Settings,
+    bundles: Option<Bundles>,
     schedule: Schedule,
     clock: Clock,
     stop: Arc<Stop>,
@@ -132,17 +135,23 @@ impl Worker {
     }
 
     fn run_and_say(&self, settings: &Settings) -> Result<Summary, SyncError> {
-        let result = run(&self.store, settings, &mut |pause| self.stop.wait(pause));
-        match &result {
-            Ok(Summary { batches, rows, watermark }) => {
-                tracing::info!(batches, rows, watermark, "HQ has the whole record");
-                if let Some(now) = self.clock.now().wall {
-                    self.store.synced(now)?;
-                }
-            }
-            Err(error) => tracing::error!(%error, "the run to HQ ended early"),
+        let result = self.run(settings);
+        if let Err(error) = &result {
+            tracing::error!(%error, "the run to HQ ended early");
         }
         result
+    }
+
+    fn run(&self, settings: &Settings) -> Result<Summary, SyncError> {
+        let mut summary = run(&self.store, settings, &mut |pause| self.stop.wait(pause))?;
+        let Summary { batches, rows, watermark, .. } = summary;
+
+        tracing::info!(batches, rows, watermark, "HQ has the whole record");
+        if let Some(now) = self.clock.now().wall {
+            self.store.synced(now)?;
+        }
+        summary.bundle = self.bundles.as_ref().map(Bundles::renew).transpose()?;
+        Ok(summary)
     }
 }
 

@@ -78,3 +78,56 @@ pub(super) fn table() -> Option<Finding> {
         )),
     }
 }
+
+/// A flow table takes packets past our table.
+pub(super) fn offload(config: &Config) -> Option<Finding> {
+    // A kernel that cannot be asked is found by `table`.
+    passed_by(&firewall::flow_tables().unwrap_or_default(), config.firewall.allow_flow_offload)
+}
+
+fn passed_by(tables: &[String], allowed: bool) -> Option<Finding> {
+    let refused = if allowed { "" } else { ", and maitred does not start with it" };
+    (!tables.is_empty()).then(|| {
+        let names = tables.join(", ");
+        Finding::new(
+            format!("flow offload is on ({names}): guests' packets go past their limits{refused}"),
+            "turn it off: `uci set firewall.@defaults[0].flow_offloading=0`, `uci commit \
+             firewall`, `/etc/init.d/firewall restart`",
+        )
+    })
+}
+
+/// A port of a bridge forwards in the bridge's name: IPv4 and IPv6 of its guests pass by our table.
+pub(super) fn bridges(config: &Config) -> Vec<Finding> {
+    let master = |interface: &str| {
+        let link = fs::read_link(format!("/sys/class/net/{interface}/master")).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
+    };
+    let zones = config.zone.iter().filter_map(|zone| Some((zone, master(&zone.interface)?)));
+    zones
+        .map(|(zone, bridge)| {
+            Finding::new(
+                format!(
+                    "zone {} is {}, a port of the bridge {bridge}: what its guests send over IPv4 \
+                     and IPv6 is forwarded outside our table",
+                    zone.name, zone.interface
+                ),
+                "set zone.interface to the bridge",
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_table_is_found_by_its_name() {
+        assert_eq!(passed_by(&[], false), None);
+        let tables = ["ft of table fw4".to_owned()];
+        let found = passed_by(&tables, false).unwrap().evidence;
+        assert!(found.contains("(ft of table fw4)") && found.contains("does not start"), "{found}");
+        assert!(!passed_by(&tables, true).unwrap().evidence.contains("does not start"));
+    }
+}

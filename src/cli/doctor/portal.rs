@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Finding;
 use crate::adapters::dnsmasq::Announcement;
+use crate::adapters::http::brand::{BrandError, Parts};
 use crate::adapters::http::tls::{self, Files, Good};
 use crate::config::Config;
 use crate::domain::names::Now;
@@ -74,6 +75,15 @@ pub(super) fn announcement(config: &Config, now: Now) -> Option<Finding> {
             "give dnsmasq the line `dhcp-optsdir=` with portal.dnsmasq_dir, and start it",
         )
     })
+}
+
+/// The pictures of the pages can be shown.
+pub(super) fn pictures(config: &Config) -> Vec<Finding> {
+    let (_, problems) = Parts::from_config(config);
+    let finding = |problem: BrandError| {
+        Finding::new(problem.to_string(), "mend [brand], and restart; the pages go without it")
+    };
+    problems.into_iter().map(finding).collect()
 }
 
 fn examined(config: &Config, now: Now) -> Option<Result<Good, tls::CertificateError>> {

@@ -2,58 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::time::Duration;
 
 use super::Finding;
-use crate::adapters::client;
+use crate::adapters::uplink::{self, Internet};
 use crate::config::{Config, garden};
-use crate::domain::probe::{Answer, CHECKS, Check, System, Verdict};
+use crate::domain::probe::CHECKS;
 
-/// Time for one check.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// As much of an answer as a check looks at.
-const BODY: u64 = 4096;
-
-/// The internet answers as itself; one of a few well-known checks is enough.
-pub(super) fn internet() -> Vec<Finding> {
-    let known = [System::AndroidChina, System::Apple, System::Windows];
-    let checks =
-        known.iter().filter_map(|system| CHECKS.iter().find(|check| check.system == *system));
-    let mut silent = None;
-    for check in checks {
-        match ask(check) {
-            Ok(Verdict::Online) => return Vec::new(),
-            Ok(Verdict::Portal | Verdict::Failure) => {
-                return vec![Finding::new(
-                    format!(
-                        "the uplink is itself behind a portal: {} is answered by it",
-                        check.url()
-                    ),
-                    "log the router in there, or ask the provider for a line without a portal: \
-                     guests' phones will not call this internet",
-                )];
-            }
-            Err(problem) => silent = Some((check, problem)),
-        }
-    }
-    let finding = silent.map(|(check, problem)| {
-        Finding::new(
-            format!("the internet does not answer: {}: {problem}", check.url()),
+/// The internet answers as itself.
+pub(super) fn internet() -> Option<Finding> {
+    match uplink::look() {
+        Internet::There => None,
+        Internet::Captive(url) => Some(Finding::new(
+            format!("the uplink is itself behind a portal: {url} is answered by it"),
+            "log the router in there, or ask the provider for a line without a portal: guests' \
+             phones will not call this internet",
+        )),
+        Internet::Silent(url, problem) => Some(Finding::new(
+            format!("the internet does not answer: {url}: {problem}"),
             "mend the uplink or its DNS; guests still get the page, and the login needs the \
              message's provider",
-        )
-    });
-    finding.into_iter().collect()
-}
-
-fn ask(check: &Check) -> anyhow::Result<Verdict> {
-    let url = check.url();
-    let mut reply = client::agent(&url, None, PATIENCE)?.get(&url).call()?;
-    let length = reply.headers().get("content-length");
-    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    let status = reply.status().as_u16();
-    let body = reply.body_mut().with_config().limit(BODY).read_to_string().unwrap_or_default();
-    Ok(check.judge(Answer { status, length, body: &body }))
+        )),
+    }
 }
 
 /// The same by name: nothing needs to be asked.

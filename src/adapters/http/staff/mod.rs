@@ -22,10 +22,12 @@ use tokio::sync::{Semaphore, watch};
 use self::login::{Attempts, Password, Sessions};
 use self::page::Day;
 use super::accept::{Counts, Limits, Peer, count, serve};
+use super::brand::Brand;
 use super::catalogue::{Catalogues, fill};
-use super::guard::{FORM, Identified, Seal, found, html, sent_from_here};
+use super::guard::{FORM, Identified, found, html, sent_from_here};
 use super::language::Choice;
-use super::pages::{Frame, STYLE};
+use super::pages::Frame;
+use super::tls::Standing;
 use super::{HttpError, StaffListener};
 use crate::adapters::store::report::DayReport;
 use crate::clock::{self, Clock};
@@ -66,6 +68,8 @@ pub struct Staff {
     pub texts: Arc<Catalogues>,
     /// The figures.
     pub today: DaySource,
+    /// How the portal's certificate stands, if there is one.
+    pub certificate: Option<watch::Receiver<Standing>>,
 }
 
 /// Serves the staff page on `listener` until `stop` turns true.
@@ -91,10 +95,11 @@ struct Office {
     checking: Semaphore,
     attempts: Mutex<Attempts>,
     sessions: Mutex<Sessions>,
-    seal: Seal,
+    brand: Arc<Brand>,
 }
 
 fn router(staff: Staff, counts: Arc<Counts>) -> Result<Router, HttpError> {
+    let brand = Arc::new(Brand::plain(&staff.store));
     let office = Arc::new(Office {
         password: Password::new(staff.password_hash.reveal())?,
         staff,
@@ -102,7 +107,7 @@ fn router(staff: Staff, counts: Arc<Counts>) -> Result<Router, HttpError> {
         checking: Semaphore::new(1),
         attempts: Mutex::default(),
         sessions: Mutex::default(),
-        seal: Seal::new(STYLE),
+        brand,
     });
     Ok(Router::new()
         .route("/staff", get(today))
@@ -120,7 +125,7 @@ async fn guard(State(office): State<Arc<Office>>, request: Request, next: Next) 
     } else {
         StatusCode::FORBIDDEN.into_response()
     };
-    office.seal.apply(&mut response);
+    office.brand.seal.apply(&mut response);
     response
 }
 
@@ -141,6 +146,7 @@ async fn today(State(office): State<Arc<Office>>, choice: Choice, headers: Heade
                 wall,
                 time_zone: &office.staff.time_zone,
                 visit: &office.staff.visit,
+                certificate: office.staff.certificate.as_ref().map(|now| now.borrow().clone()),
             };
             html(StatusCode::OK, page::today(&frame, &day))
         }
@@ -203,7 +209,7 @@ async fn logout(State(office): State<Arc<Office>>, choice: Choice, headers: Head
 
 impl Office {
     fn frame(&self, choice: Choice) -> Frame<'_> {
-        Frame::new(&self.staff.texts, &self.staff.store, choice, "/staff")
+        Frame::new(&self.staff.texts, Arc::clone(&self.brand), choice, "/staff")
     }
 
     fn knows(&self, headers: &HeaderMap) -> bool {

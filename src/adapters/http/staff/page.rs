@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::adapters::http::catalogue::{Catalogue, fill};
 use crate::adapters::http::pages::Frame;
+use crate::adapters::http::tls::{Standing, date};
 use crate::adapters::store::report::{BUCKET_MINUTES, DayReport, Repeat};
 use crate::config::Visit;
 use crate::domain::names::WallTime;
@@ -22,6 +23,7 @@ pub(super) struct Day<'a> {
     pub(super) wall: Option<WallTime>,
     pub(super) time_zone: &'a TimeZone,
     pub(super) visit: &'a Visit,
+    pub(super) certificate: Option<Standing>,
 }
 
 /// The page that asks for the password.
@@ -64,8 +66,11 @@ pub(super) fn today(frame: &Frame, day: &Day) -> askama::Result<String> {
         buckets: buckets(text, report),
         guests: share(report.guests),
         devices: share(report.devices),
+        warning: day.certificate.as_ref().and_then(|standing| certificate(text, standing)),
+        // A figure of zero needs no warning.
         randomised: report
             .randomised_percent
+            .filter(|percent| *percent > 0)
             .map(|percent| fill(&text.staff.randomised, &[("percent", &percent.to_string())])),
         chart: Chart::new(text, report.by_hour),
         method: fill(
@@ -78,6 +83,15 @@ pub(super) fn today(frame: &Frame, day: &Day) -> askama::Result<String> {
         ),
     }
     .render()
+}
+
+/// What staff should tell whoever looks after the router.
+fn certificate(text: &Catalogue, standing: &Standing) -> Option<String> {
+    match standing {
+        Standing::Good => None,
+        Standing::Expires(at) => Some(fill(&text.staff.certificate_ends, &[("date", &date(*at))])),
+        Standing::Bad(problem) => Some(fill(&text.staff.certificate_bad, &[("problem", problem)])),
+    }
 }
 
 struct Row {
@@ -206,6 +220,7 @@ struct TodayPage<'a> {
     guests: String,
     devices: String,
     randomised: Option<String>,
+    warning: Option<String>,
     chart: Chart,
     method: String,
 }

@@ -58,6 +58,7 @@ fn staff(today: DaySource) -> Staff {
         clock: Clock::new(Trust::Always),
         texts: Arc::new(Catalogues::load().unwrap()),
         today,
+        certificate: None,
     }
 }
 
