@@ -179,7 +179,7 @@ fn a_key_is_changed_without_a_gap() {
         let page = open(guest, answered.link());
         assert_eq!(guest.online(), expected, "{page:#?}");
         gateway.command(&["revoke", &guest.mac]);
-        guest.follow(guest.get(PORTAL));
+        guest.follow(guest.post(&format!("{PORTAL}/change"), &[]));
     };
     log_in(&wechat, true);
     gateway.configure(&Wechat::settings(&[&old, &new]));
