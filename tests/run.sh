@@ -42,7 +42,6 @@ scripts() {
     shellcheck --exclude=SC1008,SC3043 "${files[@]}"
     echo "${#files[@]} scripts"
 }
-
 # Makes WeChat's pushes in the tests.
 wechatpy() {
     [ -x target/tools/wechat/bin/python ] || /usr/bin/python3 -m venv target/tools/wechat

@@ -98,7 +98,7 @@ class Portal(Plain):
 
 class Maitred(Portal):
     name = "maitred"
-    binary = pathlib.Path("target/release/maitred")
+    binary = pathlib.Path("dist/maitred")
     limits = ""
     staff = ""
 
@@ -206,7 +206,7 @@ quota = "9000GB"
 """
 
 
-class Plain(Maitred):
+class Flushable(Maitred):
     """maitred on a table that others can flush, as on kernels before 6.9."""
 
     name = "maitred on a plain table"

@@ -6,7 +6,7 @@ import sys
 import time
 
 from . import load
-from .contenders import Limited, Maitred, Office, OpenNds, Plain, Portal
+from .contenders import Flushable, Limited, Maitred, Office, OpenNds, Portal
 
 CONNECTIONS = (1, 32, 256)
 REDIRECT_SECONDS = 5  # openNDS takes seconds to answer the first of 256
@@ -54,6 +54,7 @@ def run(lab, folder, kinds, quick):
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "load": os.getloadavg()[0],
         "versions": {c.name: c.version() for c in everyone},
+        "binary": Maitred.binary.name if ours else None,
     }
     results["start"] = {c.name: load.median(starts(c, plan.starts)) for c in daemons}
     say("started")
@@ -98,11 +99,12 @@ def run(lab, folder, kinds, quick):
         results["restart"][contender.name]["guests"] = contender.granted
     say("restarted")
     if ours:
-        plain = make(Plain)
-        plain.start()
-        plain.grant_up_to(1000)
-        results["rebuild"] = {ours[0].name: percentiles(list(load.rebuilds(plain, REBUILDS)))}
-        lab.stop(plain.process)
+        flushable = make(Flushable)
+        flushable.start()
+        flushable.grant_up_to(1000)
+        gaps = list(load.rebuilds(flushable, REBUILDS))
+        results["rebuild"] = {ours[0].name: percentiles(gaps)}
+        lab.stop(flushable.process)
         say("rebuilt")
         office = make(Office)
         office.record(VISITS)

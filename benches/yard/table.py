@@ -130,6 +130,8 @@ def note(results):
         f" {results['load']:.1f} at the start.",
         "In brackets after a rate: share of plain NAT's.",
     ]
+    if binary := results.get("binary"):
+        said.append(f"The binary of maitred: `{binary}`.")
     for name, one in results.get("logins", {}).items():
         said.append(
             f"{name}: {one['logins']} logins with {one['guests']:,} guests online and"

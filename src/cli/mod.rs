@@ -19,7 +19,6 @@ mod revoke;
 mod rules;
 mod run;
 mod services;
-mod site;
 mod stats;
 mod status;
 mod sync;

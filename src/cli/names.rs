@@ -70,8 +70,11 @@ impl Names {
                     *before = Arc::new(now);
                     changed
                 });
-                // Nobody follows the interfaces any more while the daemon is stopping.
-                let _ = tokio::time::timeout(LOOK_EVERY, links.changed()).await;
+                // They are followed no more while the daemon is stopping.
+                tokio::select! {
+                    Ok(()) = links.changed() => {}
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
             }
         };
         tokio::select! {

@@ -21,18 +21,20 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::names::Names;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
-use super::site::Site;
+use crate::adapters::account::Account;
 use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::api::Api;
+use crate::adapters::http::brand::Parts;
 use crate::adapters::http::catalogue::Catalogues;
-use crate::adapters::http::{self, intercept, portal, staff, tls};
+use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls, wechat};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
-use crate::adapters::uplink;
+use crate::adapters::sync::bundle::Bundles;
+use crate::adapters::uplink::{self, Line};
 use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Sms};
@@ -90,11 +92,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let secrets = Secrets { guest_key: keys.guest };
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
-    let live = match found {
-        firewall::Found::Ours(live) => Some(live),
-        firewall::Found::Nothing => None,
-    };
-    let first = domain.restore(snapshot, live, clock.now());
+    let first = domain.restore(snapshot, found.sessions(), clock.now());
 
     let texts = Arc::new(Catalogues::load()?);
     let words = Arc::clone(&texts);
@@ -119,16 +117,17 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
-    let site = Site::open(config, &texts, &store, &inbox)?;
+    let account = services::account(config, &store, &inbox)?;
+    let (site, bundles, uplink) = site(config, &texts, account.clone())?;
     let (mut pages, certificate) =
-        open_pages(config, &inbox, &store, &site.portal, &counters, &heard, &closed)?;
+        open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
-    let more = (site.bundles, services::notes(site.portal.line, certificate), site.account);
+    let more = services::More { account, bundles, notes: services::notes(site.line, certificate) };
     let services = services::control(config, clock, &store, &counters, &rules, more)?;
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
     pages.spawn(asked);
     tokio::spawn(reload_on(hangups, rules));
-    tokio::spawn(uplink::follow(site.uplink, closed.clone()));
+    tokio::spawn(uplink::follow(uplink, closed.clone()));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
@@ -153,6 +152,48 @@ fn open_store(
         outbox: store::Cap::default(),
     };
     Ok(Store::open(&settings, clock.now(), inbox)?)
+}
+
+/// The guests' pages as they are served over HTTP, and the ways online that they offer; what changes
+/// their looks, and what they say of the line.
+fn site(
+    config: &Config,
+    texts: &Arc<Catalogues>,
+    account: Option<Account>,
+) -> anyhow::Result<(portal::Portal, Option<Bundles>, watch::Sender<Line>)> {
+    let (base, problems) = Parts::from_config(config);
+    for problem in problems {
+        warn!(%problem, "a picture is left out");
+    }
+    let (bundles, brand) = Bundles::open(config, base);
+    let (uplink, line) = watch::channel(Line::default());
+    let site = portal::Portal {
+        brand,
+        line,
+        address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
+        country: config.code.countries.first().cloned().unwrap_or_default(),
+        wechat: ways_by_wechat(config, account)?,
+        api: None,
+        texts: Arc::clone(texts),
+    };
+    Ok((site, bundles, uplink))
+}
+
+fn ways_by_wechat(config: &Config, account: Option<Account>) -> anyhow::Result<wechat::Wechat> {
+    let follow = config.follow.account.clone().map(|name| wechat::Follow {
+        account: name,
+        store_id: config.store.id.clone(),
+        zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
+        backend: account.clone(),
+    });
+    let wifi = match config.wechat_wifi.clone() {
+        Some(wifi) => {
+            let clock = Clock::new(config.store.clock);
+            Some(wechat::WifiPortal::new(wifi, keys::random()?, clock))
+        }
+        None => None,
+    };
+    Ok(wechat::Wechat { follow, wifi })
 }
 
 type Pages = JoinSet<()>;

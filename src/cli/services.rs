@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::rules::Rules;
-use crate::adapters::account::Account;
+use crate::adapters::account::{self, Account};
 use crate::adapters::capture::{Captures, Counts, Tally};
 use crate::adapters::control::{self, Notes, Services};
 use crate::adapters::dns::{self, Forwarder};
@@ -97,7 +97,7 @@ pub(super) fn control(
     store: &Store,
     counters: &Arc<Counters>,
     rules: &Arc<Rules>,
-    (bundles, notes, account): (Option<Bundles>, Notes, Option<Account>),
+    More { account, bundles, notes }: More,
 ) -> anyhow::Result<Services> {
     let today = today(config, clock, store)?;
     let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
@@ -114,6 +114,24 @@ pub(super) fn control(
     });
     let change = rules.changer();
     Ok(Services { zones, notes, stats, sync, change, counters: Arc::clone(&counters.control) })
+}
+
+/// What not every store has.
+pub(super) struct More {
+    pub(super) account: Option<Account>,
+    pub(super) bundles: Option<Bundles>,
+    pub(super) notes: Notes,
+}
+
+/// The thread that asks the account's backend, if the store has one.
+pub(super) fn account(
+    config: &Config,
+    store: &Store,
+    inbox: &Inbox,
+) -> anyhow::Result<Option<Account>> {
+    let settings = account::Settings::from_config(&config.follow, &config.store.id);
+    let start = |settings| Account::start(settings, store.clone(), inbox.clone());
+    Ok(settings.map(start).transpose()?)
 }
 
 /// To HQ what it has not got, and from the account's backend whom to forget.

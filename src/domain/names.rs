@@ -26,9 +26,10 @@ impl PartialOrd for Mac {
 }
 
 impl Mac {
-    const fn number(self) -> u64 {
-        let [a, b, c, d, e, f] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    fn number(self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&self.0);
+        u64::from_be_bytes(bytes)
     }
 
     /// The locally-administered bit (IEEE 802, U/L): set in every randomised address.

@@ -26,11 +26,14 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_BR_FDB_MAX_LEARNED: u16 = 49;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const BRIDGE: &str = "bridge";
-const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
+/// As the headers have it, in one byte.
+const AF_BRIDGE: u8 = 7;
 const NDA_LLADDR: u16 = 2;
 const NDA_VLAN: u16 = 5;
 const NDA_MASTER: u16 = 9;
@@ -54,6 +57,8 @@ pub struct Link {
     pub up: bool,
     /// It is a bridge.
     pub is_bridge: bool,
+    /// It is a bridge, and nobody has set a bound to what it learns; a kernel before 6.7 has none.
+    pub learns_all: bool,
     /// The bridge that it is a port of, and whether it is kept apart from other isolated ports.
     pub port_of: Option<(u32, bool)>,
 }
@@ -155,6 +160,19 @@ pub fn isolate(port: u32, seq: u32) -> Result<Vec<u8>, WireError> {
     request(libc::RTM_NEWLINK, NLM_F_ACK, seq, &body, attrs)
 }
 
+/// Bounds how many devices a bridge learns of.
+pub fn bound(bridge: u32, most: u32, seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut body = [0; LINK];
+    body[4..8].copy_from_slice(&bridge.to_ne_bytes());
+    let mut attrs = Attrs::new();
+    attrs.nest(IFLA_LINKINFO, |info| {
+        info.name(IFLA_INFO_KIND, BRIDGE).nest(IFLA_INFO_DATA, |bridge| {
+            bridge.bytes(IFLA_BR_FDB_MAX_LEARNED, &most.to_ne_bytes());
+        });
+    });
+    request(libc::RTM_NEWLINK, NLM_F_ACK, seq, &body, attrs)
+}
+
 /// The messages of one datagram. After one whose length is wrong there are no more.
 pub fn messages(mut buf: &[u8]) -> impl Iterator<Item = Result<Message, WireError>> {
     std::iter::from_fn(move || {
@@ -227,13 +245,17 @@ fn parse_link(body: &[u8]) -> Result<Option<Link>, WireError> {
         .is_some_and(|port| list(port).flatten().any(|item| item == (IFLA_BRPORT_ISOLATED, &[1])));
     let kind = |number| info.and_then(|info| info.name(number).ok());
     let is_port = kind(IFLA_INFO_SLAVE_KIND).as_deref() == Some(BRIDGE);
+    let is_bridge = kind(IFLA_INFO_KIND).as_deref() == Some(BRIDGE);
+    let unbounded = (IFLA_BR_FDB_MAX_LEARNED, &[0; 4][..]);
+    let of_bridge = info.and_then(|info| info.get(IFLA_INFO_DATA)).filter(|_| is_bridge);
     let bridge = fields.get(IFLA_MASTER).filter(|_| is_port);
     Ok(Some(Link {
         index: number(&head[4..8]),
         name: fields.name(IFLA_IFNAME)?,
         mac: Mac(mac),
         up: number(&head[8..12]) & libc::IFF_UP.cast_unsigned() != 0,
-        is_bridge: kind(IFLA_INFO_KIND).as_deref() == Some(BRIDGE),
+        is_bridge,
+        learns_all: of_bridge.is_some_and(|data| list(data).flatten().any(|one| one == unbounded)),
         port_of: bridge.map(|bridge| (number(bridge), isolated)),
     }))
 }

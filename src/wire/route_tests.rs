@@ -27,6 +27,7 @@ fn an_interface_needs_a_mac() {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         up: true,
         is_bridge: false,
+        learns_all: false,
         port_of: None,
     };
     let link = message(libc::RTM_NEWLINK, 0, &body, attrs);
@@ -86,6 +87,12 @@ fn bridges_and_their_ports_are_told_apart() {
         info.name(IFLA_INFO_KIND, "bridge");
     });
     assert_eq!(bridge, (true, None));
+    let asked = bound(5, 77, 7).unwrap();
+    let attrs = Fields::parse(&asked[HEADER + LINK..]).unwrap();
+    let info = attrs.nested(IFLA_LINKINFO).unwrap();
+    let data = info.need(IFLA_INFO_DATA).unwrap();
+    let most = (IFLA_BR_FDB_MAX_LEARNED, &number(77)[..]);
+    assert!(list(data).flatten().any(|item| item == most));
     let port = link(|info| {
         info.name(IFLA_INFO_KIND, "veth").name(IFLA_INFO_SLAVE_KIND, "bridge");
         info.nest(IFLA_INFO_SLAVE_DATA, |port| {

@@ -46,7 +46,10 @@ fn who_is_blocked_goes_at_once_and_reads_why() {
     let mut rules = policy();
     rules.blocked_macs.insert(mac(1));
     let effects = reload(&mut house, rules);
-    assert!(matches!(&firewall(&effects)[..], [Firewall::Revoke(g)] if g.session == session));
+    let [Firewall::Block(blocked), Firewall::Revoke(grant)] = &firewall(&effects)[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((grant.session, blocked), (session, &[mac(1)].into()));
     assert_eq!(ends(&effects), [EndReason::Revoked]);
     for ask in [Ask::Show, code_to(1), Ask::Follow { token: token(mac(1), 1) }] {
         assert_eq!(house.page(mac(1), ask), View::Blocked);
@@ -55,7 +58,8 @@ fn who_is_blocked_goes_at_once_and_reads_why() {
         Command::Grant { mac: mac(1), zone: None, length: None, limits: Overrides::default() };
     assert!(matches!(house.command(grant), Report::Refused(_)));
     assert!(matches!(house.page(mac(2), Ask::Show), View::Online { .. }));
-    reload(&mut house, policy());
+    let effects = reload(&mut house, policy());
+    assert_eq!(firewall(&effects), [Firewall::Block([].into())]);
     assert!(!matches!(house.page(mac(1), Ask::Show), View::Blocked | View::Online { .. }));
 }
 

@@ -45,7 +45,9 @@ fn snapshot(ids: &[u8]) -> Snapshot {
 fn without_a_table_it_is_rebuilt() {
     let mut house = House::new(policy());
     let effects = house.domain.restore(snapshot(&[1, 2]), None, house.now);
-    let [Firewall::Rebuild(grants)] = &firewall(&effects)[..] else { panic!("{effects:?}") };
+    let [Firewall::Rebuild(grants), Firewall::Block(_)] = &firewall(&effects)[..] else {
+        panic!("{effects:?}")
+    };
     assert_eq!(grants.len(), 2);
     assert_eq!(
         (grants[0].left, grants[0].used_up, grants[0].used_down),
@@ -63,7 +65,8 @@ fn without_a_table_it_is_rebuilt() {
 fn an_empty_house_has_a_table_too() {
     let mut house = House::new(policy());
     let effects = house.domain.restore(Snapshot::default(), None, house.now);
-    assert_eq!(firewall(&effects), [Firewall::Rebuild(vec![])]);
+    let wanted = [Firewall::Rebuild(vec![]), Firewall::Block([].into())];
+    assert_eq!(firewall(&effects), wanted);
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn with_a_table_nobody_notices() {
     let mut house = House::new(policy());
     let effects = house.domain.restore(snapshot(&[1, 2]), Some(vec![live(1), live(3)]), house.now);
     // 1 goes on, 2 left the kernel, 3 has no row.
-    assert!(matches!(&firewall(&effects)[..], [Firewall::Revoke(grant)]
+    assert!(matches!(&firewall(&effects)[..], [Firewall::Revoke(grant), Firewall::Block(_)]
         if grant.session == SessionId(3) && grant.mac == mac(3) && grant.mark == Mark(103)));
     assert!(matches!(
         records(&effects)[..],
@@ -117,7 +120,10 @@ fn spent_time_quota_and_swapped_devices_do_not_go_on() {
     let mut house = House::new(policy());
     let effects = house.domain.restore(snapshot, Some(vec![swapped]), house.now);
     assert!(house.grants().is_empty());
-    assert!(matches!(&firewall(&effects)[..], [Firewall::Revoke(grant)] if grant.mac == mac(4)));
+    let [Firewall::Revoke(grant), Firewall::Block(_)] = &firewall(&effects)[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(grant.mac, mac(4));
 }
 
 fn visit(id: u8, seen: Option<(u64, u64)>) -> SavedVisit {

@@ -134,6 +134,32 @@ fn a_second_station_with_a_guests_address_is_noticed() {
 }
 
 #[test]
+fn a_flood_of_addresses_is_bounded_and_hides_no_move() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&zone(""));
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [guest, thief] = &lab.guests[..] else { unreachable!() };
+    guest.log_in(&gateway);
+    let wire = Wire::open(&thief.netns);
+    for number in 0..40_000_u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let frame = [&ROUTER_MAC[..], &[0x06, 9, 9, a, b, c, 0x88, 0xb5], &[0; 46]].concat();
+        wire.send(&frame);
+        if number.is_multiple_of(100) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let learned = lab.router.exec(&["bridge", "fdb", "show", "br", "br-guest"]).ok();
+    let learned = learned.lines().filter(|line| line.starts_with("06:09")).count();
+    assert!((25_000..=32_768).contains(&learned), "{learned} addresses");
+    pretend(thief, mac(guest));
+    until(Duration::from_secs(5), "the move to be noticed", || {
+        (moves(&gateway) == 1).then_some(())
+    });
+    assert!(guest.online());
+}
+
+#[test]
 fn where_the_owner_wants_it_both_are_cut_off() {
     let mut lab = Lab::new(2);
     let settings = zone("on_mac_move = \"cut\"").with("[portal]", "remember_for = \"1d\"");

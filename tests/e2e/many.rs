@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use maitred::adapters::control::{Ask, ask};
-use maitred::clock;
 use maitred::domain::names::Mac;
 use maitred::domain::policy::Overrides;
 
@@ -141,27 +140,24 @@ fn sigkill_under_the_traffic_of_a_thousand_guests_loses_none_of_their_packets() 
     assert_eq!(gateway.log().matches("adopted the table").count(), 3);
 }
 
-/// On kernels before 6.9 anybody may flush our table.
+/// On kernels before 6.9 anybody may flush our table. How fast it is back, the yardstick measures.
 #[test]
-fn a_flush_of_all_tables_is_repaired_within_100_ms_for_a_thousand_guests() {
+fn after_a_flush_of_all_tables_a_thousand_guests_are_online_again() {
     let lab = Lab::new(1);
     lab.router.exec(&["nft", "add", "table", "inet", "maitred"]).ok();
     let gateway = lab.maitred(&Settings::new());
     grant_all(&lab);
-    let mut gaps: Vec<u64> = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         lab.router.exec(&["nft", "flush", "ruleset"]).ok();
-        let gone = clock::boot().0;
         // It comes back in one transaction: when it is there, it is whole.
-        until(Duration::from_secs(5), "the table", || {
-            lab.router.exec(&["nft", "list", "tables"]).ok().contains("maitred").then_some(())
+        let held = until(Duration::from_secs(5), "the table", || {
+            let list = ["nft", "list", "set", "inet", "maitred", "granted"];
+            Some(lab.router.exec(&list)).filter(|list| list.success)
         });
-        gaps.push(clock::boot().0 - gone);
+        assert_eq!(held.ok().matches("3c:5a:b4:01:").count(), usize::from(GUESTS));
         thread::sleep(Duration::from_millis(300));
     }
-    // The others share the machine with other stories.
-    assert!(gaps.iter().min() <= Some(&100), "{gaps:?} ms");
-    let held = lab.router.exec(&["nft", "list", "set", "inet", "maitred", "granted"]).ok();
-    assert_eq!(held.matches("3c:5a:b4:01:").count(), usize::from(GUESTS));
-    assert_eq!(gateway.json(&["status"])["rebuilds"], 5);
+    let status = gateway.json(&["status"]);
+    assert_eq!(status["online"].as_u64(), Some(u64::from(GUESTS)));
+    assert!(status["rebuilds"].as_u64() >= Some(3), "{status}");
 }

@@ -7,13 +7,18 @@ use std::thread;
 use crate::lab::{BRIDGES, Dhcp, Lab, Settings, WEB_V4, WEB_V6};
 use crate::leaks::{ZONE, probe};
 
-/// Runs all probes of the second guest's, a stranger, while `happens` goes on, round after round;
-/// it is given the round. How many rounds there were.
+/// One stranger pings without a pause, the other runs all probes, while `happens` goes on, round
+/// after round; it is given the round. How many rounds there were.
 fn nothing_leaks_while(mut happens: impl FnMut(&Lab, u32)) -> u32 {
     let mut lab = Lab::new(2);
     lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
     drop(lab.maitred(&Settings::new()));
     let tap = lab.tap_uplink();
+    let log = lab.folder().join("stranger");
+    let _pings = [WEB_V4, WEB_V6].map(|web| {
+        let args = ["ping", "-n", "-i", "0.002", "-W", "1", web];
+        lab.guests[0].netns.spawn(&args, &log)
+    });
     let done = AtomicBool::new(false);
     let mut rounds = 0;
     thread::scope(|scope| {

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::lab::{
-    BRIDGES, Dhcp, Gateway, Guest, Lab, ROUTER_V4, ROUTER_V6, ROUTER2_V4, ROUTER2_V6, Settings,
-    WEB_V4, WEB_V6, until,
+    BRIDGES, Dhcp, Gateway, Guest, Internet, Lab, ROUTER_V4, ROUTER_V6, ROUTER2_V4, ROUTER2_V6,
+    Settings, WEB_V4, WEB_V6, until,
 };
 
 fn two_zones(more: &str) -> Settings {
@@ -132,4 +132,33 @@ fn a_grant_is_good_in_its_zone_alone() {
     guest.walk_to("br-guest");
     guest.join(Dhcp::Udhcpc);
     assert!(guest.online() && guest.ping(WEB_V6, 2) == 2, "and still is");
+}
+
+#[test]
+fn a_zone_has_a_garden_and_limits_of_its_own() {
+    let mut lab = Lab::with_zones(2, 2);
+    let garden = format!("walled_garden = [\"{WEB_V4}\", \"{WEB_V6}\"]");
+    let cafe = "name = \"cafe\"\ninterface = \"br-guest2\"\nupload_quota = \"10kB\"";
+    let settings = two_zones(&garden).with("[[zone]] ", cafe);
+    let gateway = lab.maitred(&settings);
+    for (guest, bridge) in lab.guests.iter_mut().zip(["br-guest", "br-guest2"]) {
+        guest.walk_to(bridge);
+        guest.join(Dhcp::Udhcpc);
+    }
+    let reach = |guest: &Guest| (guest.ping(WEB_V4, 1), guest.ping(WEB_V6, 1));
+    assert_eq!(lab.guests.iter().map(reach).collect::<Vec<_>>(), [(1, 1), (0, 0)]);
+    for guest in &lab.guests {
+        gateway.command(&["grant", &guest.mac]).ok();
+    }
+    let sent = lab.guests.iter().map(|guest| {
+        let (before, socket) = (lab.internet.received(), guest.udp(WEB_V6, Internet::SINK));
+        for _ in 0..20 {
+            let _ = socket.send(&[7; 1000]);
+            thread::sleep(Duration::from_millis(2));
+        }
+        thread::sleep(Duration::from_millis(100));
+        lab.internet.received() - before
+    });
+    // Of 1,048 bytes each.
+    assert_eq!(sent.collect::<Vec<_>>(), [20, 9]);
 }

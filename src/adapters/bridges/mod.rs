@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::Zone;
 use crate::domain::event::Event;
 use crate::domain::names::{BootTime, Mac, ZoneId};
-use crate::wire::route::{Entry, Link, Reply, entries, isolate, links};
+use crate::wire::route::{Entry, Link, Reply, bound, entries, isolate, links};
 
 /// Changes come in bursts; they are taken in together after this long.
 const BURST: Duration = Duration::from_millis(20);
@@ -30,6 +30,8 @@ const LOOK_EVERY_MS: u16 = 60_000;
 /// Bridge entries are read anew after this long at the soonest, and after twenty times as long as
 /// the last reading took.
 const REREAD: (Duration, u32) = (Duration::from_secs(1), 20);
+/// Devices that a bridge may learn of: random addresses must not fill the kernel's memory.
+const MOST_LEARNED: u32 = 32_768;
 /// Between two lines in the log about devices that moved.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
@@ -59,7 +61,12 @@ pub fn watch(bridges: Vec<Bridge>, inbox: Inbox) -> io::Result<()> {
     let watcher = Watcher {
         bridges,
         found: BTreeMap::new(),
+        no_bridges: BTreeSet::new(),
         stations: Stations::default(),
+        // News come from here on; what was before is read.
+        links_changed: true,
+        lost: true,
+        reread_at: BootTime(0),
         inbox,
         unsaid: 0,
         say_at: BootTime(0),
@@ -75,7 +82,13 @@ struct Watcher {
     bridges: Vec<Bridge>,
     /// The bridges that exist, by the kernel's number.
     found: BTreeMap<u32, Bridge>,
+    /// Zones to isolate whose interfaces are no bridges.
+    no_bridges: BTreeSet<ZoneId>,
     stations: Stations,
+    /// Links are to be looked at, and all entries to be read.
+    links_changed: bool,
+    lost: bool,
+    reread_at: BootTime,
     inbox: Inbox,
     /// Moves that the log was not told of yet.
     unsaid: usize,
@@ -84,46 +97,37 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self, mut news: News) {
-        // Subscribed before the first reading: nothing in between is lost.
-        let (mut links_changed, mut lost) = (true, true);
-        let mut reread_at = BootTime(0);
         loop {
             let mut moved = BTreeSet::new();
-            if std::mem::take(&mut links_changed)
-                && let Err(error) = self.look_at_links()
-            {
+            if let Err(error) = self.take_in(&mut news, &mut moved) {
+                return warn!(%error, "cannot follow the bridges");
+            }
+            if let Err(error) = self.look_at_links() {
                 warn!(%error, "cannot look after the bridges' ports");
             }
-            let start = clock::boot();
-            if lost && start >= reread_at {
-                match self.reread(&mut moved) {
-                    Ok(()) => lost = false,
-                    Err(error) => warn!(%error, "cannot read where the bridges' devices are"),
-                }
-                let end = clock::boot();
-                reread_at = end + REREAD.0.max((end - start) * REREAD.1);
+            if let Err(error) = self.reread(&mut moved) {
+                warn!(%error, "cannot read where the bridges' devices are");
             }
-            if !self.tell(moved) || wait(&news, lost).is_err() {
-                return;
-            }
-            let mut moved = BTreeSet::new();
-            let now = clock::boot();
-            let heard = news.drain(|reply| match reply {
-                Reply::Link(_) | Reply::LinkGone => links_changed = true,
-                Reply::Heard(entry) => self.hear(entry, now, &mut moved),
-                Reply::Forgotten(entry) => self.stations.forget(entry.into(), entry.port),
-                _ => {}
-            });
-            match heard {
-                Ok(all) => lost |= !all,
-                Err(error) => return warn!(%error, "cannot follow the bridges"),
-            }
-            // What found no room may find it now.
-            lost |= self.stations.crowded();
             if !self.tell(moved) {
                 return;
             }
+            if let Err(error) = wait(&news, self.links_changed || self.lost) {
+                return warn!(%error, "cannot follow the bridges");
+            }
         }
+    }
+
+    fn take_in(&mut self, news: &mut News, moved: &mut BTreeSet<(ZoneId, Mac)>) -> io::Result<()> {
+        let now = clock::boot();
+        let all = news.drain(|reply| match reply {
+            Reply::Link(_) | Reply::LinkGone => self.links_changed = true,
+            Reply::Heard(entry) => self.hear(entry, now, moved),
+            Reply::Forgotten(entry) => self.stations.forget(entry.into(), entry.port),
+            _ => {}
+        })?;
+        // What found no room may find it now.
+        self.lost |= !all || self.stations.crowded();
+        Ok(())
     }
 
     fn hear(&mut self, entry: Entry, now: BootTime, moved: &mut BTreeSet<(ZoneId, Mac)>) {
@@ -133,8 +137,12 @@ impl Watcher {
         }
     }
 
-    /// Finds the bridges, and isolates the ports of those whose zones want it.
+    /// Finds the bridges, bounds what they learn, and isolates the ports of those whose zones want
+    /// it.
     fn look_at_links(&mut self) -> io::Result<()> {
+        if !self.links_changed {
+            return Ok(());
+        }
         let (mut all, mut route) = (Vec::<Link>::new(), Route::open()?);
         route.dump(links(0), |reply| {
             if let Reply::Link(link) = reply {
@@ -142,47 +150,70 @@ impl Watcher {
             }
             true
         })?;
+        self.links_changed = false;
         let before = std::mem::take(&mut self.found);
-        for link in &all {
-            let bridge = self.bridges.iter().find(|bridge| bridge.interface == link.name);
+        for Link { index, name: interface, is_bridge, learns_all, .. } in &all {
+            let bridge = self.bridges.iter().find(|bridge| bridge.interface == *interface);
             let Some(bridge) = bridge else { continue };
-            if link.is_bridge {
-                self.found.insert(link.index, bridge.clone());
-            } else if bridge.isolate && before.is_empty() {
-                let interface = &bridge.interface;
-                warn!(interface, "isolate: not a bridge, its guests reach each other");
-            }
-        }
-        self.stations.keep_bridges(|index| self.found.contains_key(&index));
-        for Link { index, name: port, port_of, .. } in all {
-            let isolated = port_of
-                .and_then(|(index, isolated)| Some((self.found.get(&index)?, isolated)))
-                .is_none_or(|(bridge, isolated)| isolated || !bridge.isolate);
-            if isolated {
+            if !is_bridge {
+                if bridge.isolate && self.no_bridges.insert(bridge.zone) {
+                    warn!(interface, "isolate: not a bridge, its guests reach each other");
+                }
                 continue;
             }
-            match route.change(isolate(index, 0)) {
-                Ok(()) => info!(port, "keeping the bridge port from the others"),
-                Err(error) => warn!(%error, port, "cannot isolate the bridge port"),
+            if !before.contains_key(index) {
+                // Its devices were heard while nobody knew it.
+                self.lost = true;
+                if *learns_all && let Err(error) = route.change(bound(*index, MOST_LEARNED, 0)) {
+                    warn!(interface, %error, "the bridge learns without bounds");
+                }
             }
+            self.found.insert(*index, bridge.clone());
+        }
+        self.stations.keep_bridges(|index| self.found.contains_key(&index));
+        for link in &all {
+            self.look_at_port(link, &mut route);
         }
         Ok(())
     }
 
-    /// Reads where all devices are: at the start, and after news were lost.
+    fn look_at_port(&self, link: &Link, route: &mut Route) {
+        let isolated = link
+            .port_of
+            .and_then(|(index, isolated)| Some((self.found.get(&index)?, isolated)))
+            .is_none_or(|(bridge, isolated)| isolated || !bridge.isolate);
+        if isolated {
+            return;
+        }
+        let port = &link.name;
+        match route.change(isolate(link.index, 0)) {
+            Ok(()) => info!(port, "keeping the bridge port from the others"),
+            Err(error) => warn!(%error, port, "cannot isolate the bridge port"),
+        }
+    }
+
+    /// Reads where all devices are: at the start, of a new bridge, and after news were lost.
     fn reread(&mut self, moved: &mut BTreeSet<(ZoneId, Mac)>) -> io::Result<()> {
-        let (now, mut left) = (clock::boot(), stations::MOST_READ);
+        let start = clock::boot();
+        if !self.lost || start < self.reread_at {
+            return Ok(());
+        }
+        let mut left = stations::MOST_READ;
         self.stations.doubt();
-        Route::open()?.dump(entries(0), |reply| {
+        let read = Route::open()?.dump(entries(0), |reply| {
             if let Reply::Heard(entry) = reply {
-                self.hear(entry, now, moved);
+                self.hear(entry, start, moved);
             }
             left -= 1;
             left > 0
-        })?;
+        });
+        let end = clock::boot();
+        self.reread_at = end + REREAD.0.max((end - start) * REREAD.1);
+        read?;
         if left > 0 {
             self.stations.drop_doubtful();
         }
+        self.lost = false;
         Ok(())
     }
 
@@ -205,8 +236,8 @@ impl Watcher {
 }
 
 /// Waits for news, and then for the rest of the burst.
-fn wait(news: &News, lost: bool) -> nix::Result<()> {
-    let patience = if lost { 1000 } else { LOOK_EVERY_MS };
+fn wait(news: &News, again: bool) -> nix::Result<()> {
+    let patience = if again { 1000 } else { LOOK_EVERY_MS };
     let mut waiting = [PollFd::new(news.as_fd(), PollFlags::POLLIN)];
     match poll(&mut waiting, PollTimeout::from(patience)) {
         Ok(_) | Err(nix::Error::EINTR) => std::thread::sleep(BURST),

@@ -1,5 +1,6 @@
 //! The elements of the sets that only a new plan changes.
 
+use super::garden::NAMES;
 use super::pass::APP;
 use super::ruleset::{ICMP6_TYPES_SET, ICMPV6_TYPES, Plan, ZONES};
 use crate::config::Network;
@@ -16,6 +17,7 @@ pub fn fixed_elements(plan: &Plan) -> Vec<(String, Vec<Element>)> {
             ICMPV6_TYPES.iter().map(|kind| Element::key(vec![*kind])).collect(),
         ),
     ];
+    all.push((NAMES.to_owned(), vec![Element::key(plan.names.to_vec())]));
     for zone in &plan.zones {
         for v6 in [false, true] {
             let networks: Vec<_> =

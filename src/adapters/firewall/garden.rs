@@ -4,8 +4,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use super::parts::{Side, answer, lookup, rule, set};
 use super::ruleset::{Plan, ZonePlan};
+use crate::config::{Config, garden as places};
 use crate::wire::nft::batch::Batch;
 use crate::wire::nft::element::Element;
 use crate::wire::nft::expr::{CmpOp, DynsetOp, Expr, MetaKey, Reg, Verdict};
@@ -18,12 +21,14 @@ pub const LEARNED4: &str = "learned4";
 pub const LEARNED6: &str = "learned6";
 /// An address stays open so long after the name was last asked for, or traffic last went there.
 pub const LEARNED_FOR: Duration = Duration::from_mins(15);
+/// Set of [`Plan::names`].
+pub const NAMES: &str = "garden_names";
 /// Addresses of a family, in all zones. More than the names of any garden lead to.
 pub(super) const LEARNED_MOST: u32 = 16_384;
 
 impl Plan {
     pub(super) fn garden_sets(&self) -> Vec<Set> {
-        let mut sets = Vec::new();
+        let mut sets = vec![set(NAMES, (datatype::MARK, 4), 0)];
         for zone in self.zones.iter().filter(|zone| !zone.garden.is_empty()) {
             sets.push(set(&zone.garden_set(false), (datatype::IPV4, 4), SET_INTERVAL));
             sets.push(set(&zone.garden_set(true), (datatype::IPV6, 16), SET_INTERVAL));
@@ -83,6 +88,20 @@ impl ZonePlan {
             Expr::Cmp { op: CmpOp::Eq, sreg: Reg::R0, data: name },
         ]
     }
+}
+
+/// What tells two configurations apart whose gardens have other names.
+pub fn fingerprint(config: &Config) -> [u8; 4] {
+    let mut hash = Sha256::new();
+    let gardens = config.zone.iter().map(|zone| &zone.walled_garden);
+    for garden in gardens.chain(config.pass.iter().map(|pass| &pass.garden)) {
+        for name in places::names(garden) {
+            hash.update(format!("{name} "));
+        }
+        hash.update("\n");
+    }
+    let [first, second, third, fourth, ..] = hash.finalize().0;
+    [first, second, third, fourth]
 }
 
 /// Opens addresses to a zone, or renews them: adding alone would leave an old time-out (before

@@ -72,6 +72,16 @@ pub enum Found {
     Nothing,
 }
 
+impl Found {
+    /// The sessions that the table holds; `None` if it is new.
+    pub fn sessions(self) -> Option<Vec<Live>> {
+        match self {
+            Self::Ours(live) => Some(live),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// Garden addresses could not be opened: the table refused them, or is busy, or gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the addresses were not opened")]
@@ -167,6 +177,7 @@ impl Plan {
             zones: zones.collect(),
             mark_mask: config.firewall.mark_mask,
             app: config.pass.as_ref().map(|pass| places::networks(&pass.garden).collect()),
+            names: garden::fingerprint(config),
             dns_port: config.dns.port,
             portal_ports: std::iter::once(config.portal.port).chain(secure).collect(),
             intercept_port: config.portal.intercept_port,

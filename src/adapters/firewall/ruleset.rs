@@ -89,6 +89,9 @@ pub struct Plan {
     pub intercept_port: u16,
     /// Addresses that a pass opens; `None` without passes.
     pub app: Option<Vec<Network>>,
+    /// Fingerprint of the gardens' names: other names need another table, since addresses that the
+    /// old ones led to may be in it.
+    pub names: [u8; 4],
     /// Port of the DNS forwarder, UDP and TCP.
     pub dns_port: u16,
     /// Connections that a device may hold once it is online, and before.

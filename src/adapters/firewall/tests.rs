@@ -25,6 +25,7 @@ fn plan() -> Plan {
         }],
         mark_mask: 0xffff_0000,
         app: None,
+        names: [0xa, 0xb, 0xc, 0xd],
         dns_port: 2054,
         portal_ports: vec![2050],
         intercept_port: 2051,
@@ -199,6 +200,25 @@ fn another_plan_replaces_the_table() {
     let (handle, found, _outlet) = start(two_zones());
     assert!(matches!(found, Found::Nothing));
     handle.stop(OnStop::Keep);
+    // What a garden's old names led to does not stay open.
+    let (handle, found, _outlet) = start(Plan { names: [1, 2, 3, 4], ..two_zones() });
+    assert!(matches!(found, Found::Nothing));
+    handle.stop(OnStop::Keep);
+}
+
+#[test]
+fn gardens_with_other_names_are_told_apart() {
+    let fingerprint = |garden: &str| {
+        let text = format!(
+            "[store]\nid = \"s\"\nname = \"S\"\ntime_zone = \"CST-8\"\n[[zone]]\n\
+             name = \"guest\"\ninterface = \"br-guest\"\nwalled_garden = [{garden}]"
+        );
+        garden::fingerprint(&Config::parse(&text, "test").unwrap())
+    };
+    let (one, other) = ("\"a.example\"", "\"*.a.example\"");
+    assert_eq!(fingerprint(one), fingerprint(&format!("{one}, \"192.0.2.1\"")));
+    assert_ne!(fingerprint(one), fingerprint(other));
+    assert_ne!(fingerprint(one), fingerprint(&format!("{one}, {other}")));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::wire::route::{self, Reply};
 /// Changes come in bursts; they are read together after this long.
 const BURST: Duration = Duration::from_millis(50);
 
-/// RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR.
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
 const GROUPS: [u32; 3] = [1, 5, 9];
 /// A datagram of a dump is at most 32 KiB.
 const RECEIVE: usize = 32 << 10;

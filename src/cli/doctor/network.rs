@@ -30,18 +30,18 @@ pub(super) fn daemon(config: &Config) -> Vec<Finding> {
     }
 }
 
-/// What keeps the pages' ports from us. Asked only while we do not hold them ourselves.
+/// What keeps our ports from us. Asked only while we do not hold them ourselves.
 fn ports(config: &Config) -> Vec<Finding> {
     let portal = &config.portal;
     let secure = portal.certificate.as_ref().map(|_| portal.tls_port);
-    let ports = [portal.intercept_port, portal.port].into_iter().chain(secure);
+    let ports = [portal.intercept_port, portal.port, config.dns.port].into_iter().chain(secure);
     let taken = ports.filter_map(|port| http::bind_zones(&config.zone, port).err());
     taken
         .map(|problem| {
             Finding::new(
                 problem.to_string(),
-                "if another web server listens there (`netstat -lntp`), move it or set another \
-                 port in [portal]; if the interface is missing, mend zone.interface",
+                "if another server listens there (`netstat -lntp`), move it or set another port in \
+                 [portal] or [dns]; if the interface is missing, mend zone.interface",
             )
         })
         .collect()
