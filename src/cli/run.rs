@@ -184,7 +184,7 @@ fn ways_by_wechat(config: &Config, account: Option<Account>) -> anyhow::Result<w
         account: name,
         store_id: config.store.id.clone(),
         zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
-        backend: account.clone(),
+        backend: account,
     });
     let wifi = match config.wechat_wifi.clone() {
         Some(wifi) => {
