@@ -127,7 +127,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
     pages.spawn(asked);
     tokio::spawn(reload_on(hangups, rules));
-    tokio::spawn(uplink::follow(uplink, closed.clone()));
+    tokio::spawn(uplink::follow(uplink, config.uplink.check, closed.clone()));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
