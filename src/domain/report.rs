@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::auth::voucher::Batch;
 use super::effect::Code;
 use super::names::{Mac, WallTime};
 use super::policy::Overrides;
@@ -17,8 +16,8 @@ pub enum Report {
     Status(Status),
     /// To `clients`.
     Clients(Vec<ClientRow>),
-    /// To `voucher new`: the batch and its codes, by number.
-    Made(Batch, Vec<Code>),
+    /// To `voucher new`: the batch's number and its codes, in order.
+    Made(u32, Vec<Code>),
     /// To `voucher list`.
     Vouchers(Vec<BatchRow>),
     /// A change was made.

@@ -80,7 +80,7 @@ impl Domain {
             Ok(batch) => {
                 let at = now.boot;
                 effects.push(Effect::Store(Record::VouchersMade { batch, hashes, at }));
-                Report::Made(batch, codes)
+                Report::Made(batch.id, codes)
             }
             Err(reason) => Report::Refused(reason.into()),
         }

@@ -81,12 +81,13 @@ fn a_voucher_is_typed_or_scanned_and_opens_one_device() {
     assert!(!three.online());
     assert_eq!(used(&gateway), 2);
 
-    let (uses, told): (Vec<(u32, u16, Vec<u8>)>, Vec<String>) = gateway.database(|db| {
+    let uses: Vec<(u32, u16, Vec<u8>)> = gateway.database(|db| {
         let mut uses = db.prepare("SELECT batch, number, mac FROM voucher_use ORDER BY number")?;
-        let uses = uses.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        uses.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+    });
+    let told: Vec<String> = gateway.database(|db| {
         let mut told = db.prepare("SELECT body FROM outbox WHERE body LIKE '%\"voucher\"%'")?;
-        let told = told.query_map([], |row| row.get(0))?;
-        Ok((uses.collect::<Result<_, _>>()?, told.collect::<Result<_, _>>()?))
+        told.query_map([], |row| row.get(0))?.collect()
     });
     let hex = |mac: &str| -> Vec<u8> {
         mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
@@ -201,11 +202,11 @@ fn journey(language: &str, sheet_language: &str) {
     let [one, two] = &lab.guests[..] else { unreachable!() };
     let sheet = lab.folder().join("sheet.html");
     let args = ["--sheet", sheet.to_str().unwrap(), "--language", sheet_language];
-    let more = ["--portal", "http://10.77.0.1:2050/", "--count", "4", "--minutes", "90"];
-    let codes = make(&gateway, &[&args[..], &more].concat());
+    let batch = ["--portal", "http://10.77.0.1:2050/", "--count", "4", "--minutes", "90"];
+    let codes = make(&gateway, &[&args[..], &batch].concat());
     let mode = std::os::unix::fs::PermissionsExt::mode(&sheet.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    assert!(!gateway.command(&[&["voucher", "new"], &args[..], &more].concat()).success);
+    assert!(!gateway.command(&[&["voucher", "new"], &args[..], &batch].concat()).success);
     assert_eq!(gateway.json(&["voucher", "list"]).as_array().unwrap().len(), 1, "none in vain");
 
     let typed = ["typed", &codes[0], sheet.to_str().unwrap()];

@@ -270,7 +270,7 @@ async fn domain(command: Command, inbox: &Inbox) -> Result<Value, String> {
         Answer::Control(Report::Status(status)) => value(&status),
         Answer::Control(Report::Clients(clients)) => value(&clients),
         Answer::Control(Report::Made(batch, codes)) => {
-            Ok(json!({ "batch": batch.id, "codes": codes }))
+            Ok(json!({ "batch": batch, "codes": codes }))
         }
         Answer::Control(Report::Vouchers(batches)) => value(&batches),
         Answer::Control(Report::Done) => Ok(json!("done")),
