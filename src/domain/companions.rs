@@ -27,7 +27,7 @@ impl Domain {
                 .get(session.key())
                 .and_then(|device| device.hostname.as_deref())
                 .map(str::to_owned),
-            online_for: session.started.map(|started| now - started),
+            online_for: session.started.map(|at| now - BootTime(u64::from(at.get()) * 1000)),
             here: session.grant.session == asking.grant.session,
         });
         let devices: Vec<OwnDevice> = shown.collect();

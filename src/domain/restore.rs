@@ -9,7 +9,7 @@ use super::effect::{Effect, EndReason, Firewall, Grant, Record};
 use super::event::{Live, SavedSession, SavedVisit, Snapshot};
 use super::names::{Now, SessionId};
 use super::policy::{Identity, Limits};
-use super::session::Session;
+use super::session::{Session, second};
 use super::visit::Visit;
 
 /// The kernel's clock and ours may differ by this much.
@@ -123,7 +123,7 @@ impl Domain {
         let mut session = Session {
             deadline: grant.left.map(|left| now.boot + left),
             identity,
-            started,
+            started: started.and_then(second),
             extended: 0,
             in_kernel: stands || !table,
             on_disk: true,

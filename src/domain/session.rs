@@ -1,5 +1,6 @@
 //! Sessions: opened once kernel and disk both have them, ended once.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::device::Key;
@@ -21,8 +22,8 @@ pub(super) struct Session {
     /// As given to the kernel; `used_*` are the counts so far, `left` is stale.
     pub(super) grant: Grant,
     pub(super) identity: Identity,
-    /// When it began; `None` if that was before this boot.
-    pub(super) started: Option<BootTime>,
+    /// Second of the boot clock in which it began; `None` if that was before this boot.
+    pub(super) started: Option<NonZeroU32>,
     pub(super) deadline: Option<BootTime>,
     /// How often the guest has lengthened it; a restart forgets that.
     pub(super) extended: u8,
@@ -170,7 +171,7 @@ impl Domain {
             Session {
                 grant,
                 identity,
-                started: Some(now.boot),
+                started: second(now.boot),
                 deadline: length.map(|length| now.boot + length),
                 extended,
                 in_kernel: false,
@@ -341,6 +342,11 @@ impl Domain {
             });
         }
     }
+}
+
+/// The second of a moment.
+pub(super) fn second(at: BootTime) -> Option<NonZeroU32> {
+    u32::try_from(at.0 / 1000).ok().and_then(NonZeroU32::new)
 }
 
 pub(super) const fn reply(request: RequestId, view: View) -> Effect {

@@ -67,8 +67,8 @@ impl Book {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 int(session.0),
-                id.batch,
-                id.number,
+                { id.batch },
+                { id.number },
                 mac.0.as_slice(),
                 self.boot.row,
                 at,
@@ -94,7 +94,7 @@ impl Book {
     fn count_use(&self, id: VoucherId, change: i32) -> Result<(), StoreError> {
         self.run(
             "UPDATE voucher SET used = used + ?3 WHERE batch = ?1 AND number = ?2",
-            params![id.batch, id.number, change],
+            params![{ id.batch }, { id.number }, change],
         )
     }
 

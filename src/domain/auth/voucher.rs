@@ -29,7 +29,9 @@ const LENGTH: usize = 12;
 pub type Hash = [u8; 16];
 
 /// A voucher: its batch, and its place in that, from 1. Printed as `3-17`.
+// Packed: every session holds an identity, whose other kinds have no alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(Rust, packed)]
 pub struct VoucherId {
     /// Its batch.
     pub batch: u32,
@@ -39,7 +41,8 @@ pub struct VoucherId {
 
 impl fmt::Display for VoucherId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.batch, self.number)
+        let Self { batch, number } = *self;
+        write!(f, "{batch}-{number}")
     }
 }
 
@@ -209,7 +212,7 @@ impl Vouchers {
         now: Option<WallTime>,
     ) -> Result<(VoucherId, Worth), Refusal> {
         let found = hash.and_then(|hash| self.by_hash.get(&hash)).and_then(|id| {
-            let worth = self.batches.get(&id.batch)?.batch.worth;
+            let worth = self.batches.get(&{ id.batch })?.batch.worth;
             let left = self.left.get(id).is_some_and(|left| *left > 0);
             let in_time = worth.expires.is_none_or(|end| now.is_some_and(|now| now < end));
             (left && in_time && worth.zone.is_none_or(here)).then_some((*id, worth))
@@ -225,7 +228,7 @@ impl Vouchers {
         if let Some(left) = self.left.get_mut(&id) {
             *left = left.saturating_sub(1);
         }
-        if let Some(held) = self.batches.get_mut(&id.batch) {
+        if let Some(held) = self.batches.get_mut(&{ id.batch }) {
             held.used = held.used.saturating_add(1);
         }
     }
@@ -235,7 +238,7 @@ impl Vouchers {
         if let Some(left) = self.left.get_mut(&id) {
             *left = left.saturating_add(1);
         }
-        if let Some(held) = self.batches.get_mut(&id.batch) {
+        if let Some(held) = self.batches.get_mut(&{ id.batch }) {
             held.used = held.used.saturating_sub(1);
         }
     }
@@ -259,7 +262,7 @@ impl Vouchers {
     fn sweep(&mut self, now: Option<WallTime>) {
         let batches = &self.batches;
         let over = |id: &VoucherId| {
-            let end = batches.get(&id.batch).and_then(|held| held.batch.worth.expires);
+            let end = batches.get(&{ id.batch }).and_then(|held| held.batch.worth.expires);
             end.zip(now).is_some_and(|(end, now)| end <= now)
         };
         self.left.retain(|id, left| *left > 0 && !over(id));
