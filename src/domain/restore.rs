@@ -136,7 +136,6 @@ impl Domain {
             grant,
         };
         if let Some(reason) = self.over_at_start(&session, stands, table, now) {
-            self.unspend(&session, reason);
             let Grant { used_up: up, used_down: down, .. } = session.grant;
             if stands {
                 effects.push(Effect::Firewall(Firewall::Revoke(session.grant)));
