@@ -212,6 +212,7 @@ pub fn portal(bytes: &[u8]) {
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
             wechat: Wechat::default(),
+            vouchers: false,
             api: None,
             texts: Arc::clone(&TEXTS),
         };

@@ -103,6 +103,7 @@ fn serve(listeners: ZoneListeners, heard: &mpsc::Sender<Client>) {
             address: PortalAddress { name: None, port: 2050 },
             country: "86".into(),
             wechat: Wechat::default(),
+            vouchers: false,
             api: None,
             texts: Arc::new(Catalogues::load().unwrap()),
         };

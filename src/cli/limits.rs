@@ -36,7 +36,8 @@ impl Limits {
     }
 }
 
-fn limit(text: &str) -> Result<u64, &'static str> {
+/// Reads one.
+pub(super) fn limit(text: &str) -> Result<u64, &'static str> {
     if text == "none" {
         return Ok(0);
     }

@@ -23,6 +23,7 @@ mod stats;
 mod status;
 mod sync;
 mod token;
+mod voucher;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,6 +83,9 @@ enum Verb {
     Sync(sync::Arguments),
     /// Make keys for follow tokens, and tokens for tests.
     Token(token::Arguments),
+    /// Make, list and revoke vouchers.
+    #[command(subcommand)]
+    Voucher(voucher::Verb),
     /// Be the backend of the stores' WeChat account, until a signal.
     #[cfg(feature = "hq")]
     Hq(hq::Arguments),
@@ -135,6 +139,7 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Stats(output) => stats::stats(config, &output),
         Verb::Sync(sync) => sync::sync(config, &sync),
         Verb::Token(token) => token::token(&token),
+        Verb::Voucher(verb) => voucher::voucher(config, verb),
         #[cfg(feature = "hq")]
         Verb::Hq(arguments) => hq::hq(&arguments),
         Verb::Password => password::password(),

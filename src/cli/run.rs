@@ -173,6 +173,7 @@ fn site(
         address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
         country: config.code.countries.first().cloned().unwrap_or_default(),
         wechat: ways_by_wechat(config, account)?,
+        vouchers: config.voucher.enabled,
         api: None,
         texts: Arc::clone(texts),
     };

@@ -112,8 +112,18 @@ pub(super) fn control(
         let (nightly, account) = (nightly.clone(), account.clone());
         async move { sync_now(nightly.as_deref(), account.as_ref()).await }
     });
+    let kept = store.clone();
+    let flush = control::service(move || {
+        let kept = kept.clone();
+        async move {
+            let flushed = tokio::task::spawn_blocking(move || kept.flush()).await;
+            flushed.map_err(|gone| gone.to_string())?.map_err(|problem| problem.to_string())?;
+            Ok(Value::Null)
+        }
+    });
     let change = rules.changer();
-    Ok(Services { zones, notes, stats, sync, change, counters: Arc::clone(&counters.control) })
+    let counters = Arc::clone(&counters.control);
+    Ok(Services { zones, notes, stats, sync, flush, change, counters })
 }
 
 /// What not every store has.

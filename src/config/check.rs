@@ -114,6 +114,8 @@ fn portal(config: &Config, found: &mut Found) {
         "must be a host name, such as \"wifi.example.com\"",
     );
     secure_portal(portal, found);
+    let devices = (1..=100).contains(&portal.max_devices);
+    found.unless(devices, "portal.max_devices", "must be 1 to 100");
     found.unless(
         name(&portal.terms_version, 32, "-_."),
         "portal.terms_version",

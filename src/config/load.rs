@@ -87,7 +87,13 @@ impl Config {
         if open && self.holds_secrets() {
             warnings.push(format!("{0} holds secrets; chmod 600 {0}", path.display()));
         }
-        if self.sms.is_empty() && self.follow.keys.is_empty() && self.wechat_wifi.is_none() {
+        let ways = [
+            !self.sms.is_empty(),
+            !self.follow.keys.is_empty(),
+            self.wechat_wifi.is_some(),
+            self.voucher.enabled,
+        ];
+        if !ways.contains(&true) {
             warnings.push("neither [sms] nor follow.keys: no guest can get online".into());
         }
         warnings.extend(self.checks_in_gardens());

@@ -12,6 +12,7 @@ mod portal;
 mod reload;
 mod sms;
 mod units;
+mod voucher;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ pub use load::{ConfigError, Problem};
 pub use portal::{Portal, Return, Uplink};
 pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
+pub use voucher::Voucher;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -66,6 +68,9 @@ pub struct Config {
     pub pass: Option<Pass>,
     /// WeChat's retired Wi-Fi portal.
     pub wechat_wifi: Option<WechatWifi>,
+    /// Codes on paper.
+    #[serde(default)]
+    pub voucher: Voucher,
     /// What a visit is.
     #[serde(default)]
     pub visit: Visit,

@@ -37,6 +37,8 @@ impl Config {
             preemptive_macs: self.lists.preemptive_macs.clone(),
             remember_for: self.portal.remember_for.0,
             return_by_tap: self.portal.r#return == Return::Tap,
+            max_devices: self.portal.max_devices,
+            vouchers: self.voucher.enabled,
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Portal {
     pub remember_for: Length,
     /// How such a device gets back online.
     pub r#return: Return,
+    /// Devices that a guest may have online at once, 1 to 100; the oldest makes way for a newer one.
+    pub max_devices: usize,
     /// Certificate chain (PEM) for `name`; with it the pages and the Captive Portal API
     /// (RFC 8908) are served over TLS too. Read again when it changes.
     pub certificate: Option<PathBuf>,
@@ -59,6 +61,7 @@ impl Default for Portal {
             terms_version: "1".into(),
             remember_for: Length(Duration::ZERO),
             r#return: Return::Silent,
+            max_devices: 5,
             certificate: None,
             key: None,
             tls_port: 2053,

@@ -25,6 +25,7 @@ impl Config {
             follow,
             pass,
             wechat_wifi,
+            voucher,
             visit,
             staff,
             hq,
@@ -34,6 +35,7 @@ impl Config {
         keep("store", self.store == store);
         self.portal.remember_for = portal.remember_for;
         self.portal.r#return = portal.r#return;
+        self.portal.max_devices = portal.max_devices;
         keep("portal", self.portal == portal);
         keep("brand", self.brand == brand);
         keep("dns", self.dns == dns);
@@ -51,6 +53,7 @@ impl Config {
         keep("firewall", self.firewall == firewall);
         self.follow.keys.clone_from(&follow.keys);
         keep("follow", self.follow == follow);
+        keep("voucher", self.voucher == voucher);
         keep("wechat_wifi", self.wechat_wifi == wechat_wifi);
         self.lists = lists;
         waits.extend(take_over_zones(&mut self.zone, zone));

@@ -33,6 +33,11 @@ impl Domain {
                 .err()
                 .map(|text| Report::Refused(text.into())),
             Command::Revoke { mac } => Some(self.staff_revoke(mac, now, effects)),
+            Command::MakeVouchers { count, worth } => {
+                Some(self.make_vouchers(count, worth, now, effects))
+            }
+            Command::Vouchers => Some(self.list_vouchers()),
+            Command::RevokeVouchers(which) => Some(self.revoke_vouchers(which, now, effects)),
             Command::Erase { guest } => {
                 self.erase(guest);
                 Some(Report::Done)
@@ -48,10 +53,9 @@ impl Domain {
     fn erase(&mut self, guest: GuestKey) {
         self.guests.erase(guest);
         self.devices.forget_guest(guest);
-        for session in self.sessions.live.values_mut() {
-            if session.identity == Identity::Guest(guest) {
-                session.identity = Identity::Guest(GuestKey::NOBODY);
-            }
+        let theirs: Vec<SessionId> = self.sessions.of_guest(guest).collect();
+        for id in theirs {
+            self.sessions.give_to(id, Identity::Guest(GuestKey::NOBODY));
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::voucher::{Batch, Hash, Which};
 use super::event::{Consent, Language};
 use super::names::{
     BootTime, GuestKey, Mac, Mark, Phone, RequestId, SessionId, VisitId, WallTime, ZoneId,
@@ -13,7 +14,7 @@ use super::names::{
 use super::policy::{Identity, Limits};
 
 pub use super::reason::{EndReason, Method};
-pub use super::report::{ClientRow, Report, Status};
+pub use super::report::{BatchRow, ClientRow, Report, Status};
 
 /// Something to be done.
 #[derive(Clone, Debug)]
@@ -221,6 +222,17 @@ pub enum Record {
         /// When.
         at: BootTime,
     },
+    /// Vouchers were made.
+    VouchersMade {
+        /// What they are.
+        batch: Batch,
+        /// Their hashes, by number.
+        hashes: Vec<Hash>,
+        /// When.
+        at: BootTime,
+    },
+    /// Vouchers are worth nothing from now on.
+    VouchersRevoked(Which),
     /// A follow token was used, and must never be good again.
     TokenUsed {
         /// Its one-time number.
@@ -246,7 +258,7 @@ pub struct Message {
 }
 
 /// A code in clear; does not print itself.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Code(pub String);
 
 impl std::fmt::Debug for Code {
@@ -300,6 +312,8 @@ pub enum View {
         quota_left: Option<u64>,
         /// Whether the guest may lengthen the session.
         extend: bool,
+        /// The guest's devices that are online, oldest first, if there are others than this one.
+        devices: Vec<OwnDevice>,
     },
     /// A session is over, and why.
     Ended {
@@ -310,6 +324,19 @@ pub enum View {
     },
     /// On the blocked list.
     Blocked,
+}
+
+/// A device of the guest who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnDevice {
+    /// Its session.
+    pub session: SessionId,
+    /// The name it gave.
+    pub name: Option<String>,
+    /// How long it has been online, if that began since the boot.
+    pub online_for: Option<Duration>,
+    /// It is the one that asks.
+    pub here: bool,
 }
 
 /// Why a guest's request was not met.
@@ -355,4 +382,8 @@ pub enum Refusal {
     NoConsent,
     /// The device, or the store, had its passes of the day.
     NoPass,
+    /// No voucher that is good here and now.
+    BadVoucher,
+    /// Too many wrong vouchers, from the device or in the store.
+    TooManyGuesses,
 }

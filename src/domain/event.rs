@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::voucher::{SavedBatch, Which, Worth};
 use super::effect::Refusal;
 use super::names::{GuestKey, Mac, Mark, OpenId, Phone, RequestId, SessionId, WallTime, ZoneId};
 use super::policy::{Overrides, Policy};
@@ -166,6 +167,18 @@ pub enum Ask {
         /// As in the path.
         token: String,
     },
+    /// Use a voucher.
+    UseVoucher {
+        /// As typed, or as in the path.
+        code: String,
+        /// What the guest agreed to.
+        consent: Consent,
+    },
+    /// End the session of another device of the same guest.
+    EndOther {
+        /// That device's session.
+        session: SessionId,
+    },
     /// Lengthen this device's session, or the one that has just run out.
     Extend,
     /// End this device's session.
@@ -222,6 +235,17 @@ pub enum Command {
         /// The device.
         mac: Mac,
     },
+    /// Make vouchers; the answer has their codes, which nobody keeps.
+    MakeVouchers {
+        /// How many.
+        count: u16,
+        /// What each is good for.
+        worth: Worth,
+    },
+    /// Every batch of vouchers that is of use.
+    Vouchers,
+    /// Make vouchers worth nothing, and end the sessions that they opened.
+    RevokeVouchers(Which),
     /// Forget who a guest is; their devices stay online as nobody's.
     Erase {
         /// Whom.
@@ -261,6 +285,10 @@ pub struct Snapshot {
     pub devices: Vec<SavedDevice>,
     /// Messages that still count towards the limits, oldest first.
     pub messages: Vec<SavedMessage>,
+    /// Batches of vouchers that may be used.
+    pub vouchers: Vec<SavedBatch>,
+    /// The newest batch there ever was; zero if none.
+    pub last_batch: u32,
 }
 
 /// A session as the kernel still holds it at the start.

@@ -12,16 +12,6 @@ use super::session::{Opening, Session, WAITING, Waiter, reply};
 /// Counters that were read less than this ago are not read again for a page.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The page of a device that is online.
-pub(super) fn online_view(session: &Session, zone: Option<&ZonePolicy>, now: BootTime) -> View {
-    View::Online {
-        left: session.left(now),
-        used: (session.grant.used_up, session.grant.used_down),
-        quota_left: session.quota_left(),
-        extend: session.may_extend(zone),
-    }
-}
-
 impl Session {
     /// Lets a page wait for the next reading of the counters. False if enough do.
     pub(super) fn await_reading(&mut self, request: RequestId) -> bool {
@@ -41,6 +31,18 @@ impl Session {
 }
 
 impl Domain {
+    /// The page of a device that is online. `None` if there is no such session.
+    pub(super) fn online_view(&self, id: SessionId, now: BootTime) -> Option<View> {
+        let session = self.sessions.live.get(&id)?;
+        Some(View::Online {
+            left: session.left(now),
+            used: (session.grant.used_up, session.grant.used_down),
+            quota_left: session.quota_left(),
+            extend: session.may_extend(self.policy.zone(session.grant.zone)),
+            devices: self.own_devices(session, now),
+        })
+    }
+
     /// Lets a request wait for the session, or answers it if too many do already.
     pub(super) fn wait(&mut self, id: SessionId, request: RequestId) -> Option<View> {
         let session = self.sessions.live.get_mut(&id)?;
@@ -63,8 +65,7 @@ impl Domain {
         let fresh = now.boot - self.sessions.read < FRESH;
         let session = self.sessions.live.get_mut(&id)?;
         if fresh || session.quota_left().is_none() || !session.await_reading(request) {
-            let zone = self.policy.zone(session.grant.zone);
-            return Some(online_view(session, zone, now.boot));
+            return self.online_view(id, now.boot);
         }
         self.read_usage(now, effects);
         None
@@ -82,7 +83,7 @@ impl Domain {
         let zone = self.policy.zone(session.grant.zone);
         let (true, Some(zone), Some(deadline)) = (session.may_extend(zone), zone, session.deadline)
         else {
-            return Some(online_view(session, zone, now.boot));
+            return self.online_view(id, now.boot);
         };
         session.extended += 1;
         let (identity, limits) = (session.identity, session.grant.limits);
@@ -125,11 +126,11 @@ impl Domain {
     /// Answers the pages that waited for this reading.
     pub(super) fn show_reading(&mut self, id: SessionId, now: Now, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.live.get_mut(&id) else { return };
-        if session.reading.is_empty() {
+        let pages = std::mem::take(&mut session.reading);
+        if pages.is_empty() {
             return;
         }
-        let view = online_view(session, self.policy.zone(session.grant.zone), now.boot);
-        let pages = std::mem::take(&mut session.reading).into_iter();
-        effects.extend(pages.map(|request| reply(request, view.clone())));
+        let Some(view) = self.online_view(id, now.boot) else { return };
+        effects.extend(pages.into_iter().map(|request| reply(request, view.clone())));
     }
 }

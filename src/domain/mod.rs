@@ -1,6 +1,7 @@
 //! What maitred knows and decides: no sockets, no files, no clock, no async.
 
 pub mod auth;
+mod companions;
 mod control;
 mod counters;
 mod device;
@@ -22,7 +23,9 @@ pub mod report;
 mod restore;
 mod roam;
 mod session;
+mod sessions;
 mod visit;
+mod vouchers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +35,7 @@ use rand::rngs::StdRng;
 
 use auth::follow::UsedTokens;
 use auth::throttle::Throttle;
+use auth::voucher::Vouchers;
 use device::{Devices, Key, Turnstile};
 use effect::{Effect, EndReason, Grant};
 use event::Event;
@@ -40,7 +44,7 @@ use names::{BootTime, Now, SessionId, ZoneId};
 use pass::Passes;
 use policy::Policy;
 use queue::Queue;
-use session::Sessions;
+use sessions::Sessions;
 
 pub use guest::Secrets;
 
@@ -60,6 +64,7 @@ pub struct Domain {
     passes: Passes,
     throttle: Throttle,
     tokens: UsedTokens,
+    vouchers: Vouchers,
     turnstile: Turnstile,
     timers: Queue<Timer>,
     counters: Counters,
@@ -109,6 +114,7 @@ impl Domain {
             passes: Passes::default(),
             throttle: Throttle::new(),
             tokens: UsedTokens::default(),
+            vouchers: Vouchers::default(),
             turnstile: Turnstile::new(),
             timers: Queue::default(),
             counters: Counters::default(),

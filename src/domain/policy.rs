@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::voucher::VoucherId;
 use super::names::{GuestKey, Mac, ZoneId};
 
 /// Everything the domain is told by the configuration. Zones are indexed by [`ZoneId`].
@@ -33,6 +34,10 @@ pub struct Policy {
     pub remember_for: Duration,
     /// Such a device is asked for one tap first.
     pub return_by_tap: bool,
+    /// Devices that a guest may have online at once, 1 or more.
+    pub max_devices: usize,
+    /// Vouchers are taken.
+    pub vouchers: bool,
 }
 
 /// One guest network's rules, in openNDS's words.
@@ -175,6 +180,8 @@ pub enum Identity {
     Preemptive,
     /// A clerk or engineer, by `maitred grant`.
     Staff,
+    /// Whoever holds a voucher.
+    Voucher(VoucherId),
 }
 
 impl Identity {

@@ -90,8 +90,11 @@ impl Domain {
                 let proof = self.follow(key, &token, now, effects);
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
+            Ask::UseVoucher { code, consent } => {
+                self.use_voucher(key, (&code, &consent), request, now, effects)
+            }
             Ask::Extend => self.extend_ended(key, request, now, effects),
-            Ask::Look | Ask::Logout => Some(self.step(key, None, now)),
+            Ask::Look | Ask::Logout | Ask::EndOther { .. } => Some(self.step(key, None, now)),
         }
     }
 
@@ -117,6 +120,10 @@ impl Domain {
         if session.online() {
             return match ask {
                 Ask::Extend => self.extend(id, request, now, effects),
+                Ask::EndOther { session: other } => {
+                    self.end_other(id, *other, now, effects);
+                    self.online(id, request, now, effects)
+                }
                 _ => self.online(id, request, now, effects),
             };
         }

@@ -12,6 +12,8 @@ pub enum Method {
     Follow,
     /// The name of an account, at the word of WeChat's client.
     WechatWifi,
+    /// A voucher.
+    Voucher,
     /// Known from an earlier verification.
     Remembered,
     /// `maitred grant`.
@@ -38,6 +40,8 @@ pub enum EndReason {
     Revoked,
     /// The device was heard on another port of its bridge, where `on_mac_move` is `cut`.
     Moved,
+    /// A newer device of the same guest took its place (`max_devices`).
+    Replaced,
     /// The device left the network.
     Left,
     /// The disk or the kernel refused it.
@@ -54,6 +58,7 @@ impl EndReason {
             Self::Logout => "logout",
             Self::Revoked => "revoked",
             Self::Moved => "moved",
+            Self::Replaced => "replaced",
             Self::Left => "left",
             Self::Failed => "failed",
         }
@@ -67,6 +72,7 @@ impl Method {
             Self::Sms => "sms",
             Self::Follow => "follow",
             Self::WechatWifi => "wechat_wifi",
+            Self::Voucher => "voucher",
             Self::Remembered => "remembered",
             Self::Staff => "staff",
             Self::Trusted => "trusted",

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::names::Mac;
+use super::effect::Code;
+use super::names::{Mac, WallTime};
+use super::policy::Overrides;
 
 /// What the control socket gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -14,6 +16,10 @@ pub enum Report {
     Status(Status),
     /// To `clients`.
     Clients(Vec<ClientRow>),
+    /// To `voucher new`: the batch's number and its codes, in order.
+    Made(u32, Vec<Code>),
+    /// To `voucher list`.
+    Vouchers(Vec<BatchRow>),
     /// A change was made.
     Done,
     /// A change could not be made.
@@ -64,4 +70,27 @@ pub struct ClientRow {
     pub down: u64,
     /// Seconds of the visit so far.
     pub dwell: Option<u64>,
+}
+
+/// One batch of vouchers, for `voucher list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BatchRow {
+    /// Its number.
+    pub batch: u32,
+    /// Vouchers in it.
+    pub count: u16,
+    /// Uses of each.
+    pub uses: u16,
+    /// Seconds of a use.
+    pub seconds: u64,
+    /// What differs from the zone's limits.
+    pub limits: Overrides,
+    /// The zone's name, if they are good in one alone.
+    pub zone: Option<String>,
+    /// When they end to be good.
+    pub expires: Option<WallTime>,
+    /// Uses of all of them so far.
+    pub used: u32,
+    /// Revoked as a whole, since the start.
+    pub revoked: bool,
 }

@@ -8,9 +8,12 @@ use super::device::{Key, STRANGERS};
 use super::effect::{Effect, EndReason, Firewall, Grant, Record};
 use super::event::{Live, SavedSession, SavedVisit, Snapshot};
 use super::names::{Now, SessionId};
-use super::policy::Limits;
-use super::session::Session;
+use super::policy::{Identity, Limits};
+use super::session::{Session, second};
 use super::visit::Visit;
+
+/// The kernel's clock and ours may differ by this much.
+const SOON: Option<Duration> = Some(Duration::from_secs(1));
 
 impl Domain {
     /// Takes up the work of the last run, before any event: `live` is what the kernel's table
@@ -32,6 +35,7 @@ impl Domain {
         for (nonce, expires) in snapshot.used_tokens {
             self.tokens.spend(nonce, expires);
         }
+        self.vouchers.restore(snapshot.last_batch, snapshot.vouchers);
         self.throttle.restore(&snapshot.messages, now.boot);
         for saved in snapshot.devices.into_iter().take(STRANGERS) {
             if self.policy.zone(saved.zone).is_some() {
@@ -96,7 +100,7 @@ impl Domain {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let SavedSession { mut grant, identity, .. } = saved;
+        let SavedSession { mut grant, identity, started } = saved;
         let id = grant.session;
         let key = Key { zone: grant.zone, mac: grant.mac };
         self.sessions.next = self.sessions.next.max(id.0 + 1);
@@ -119,10 +123,11 @@ impl Domain {
         let mut session = Session {
             deadline: grant.left.map(|left| now.boot + left),
             identity,
+            started: started.and_then(second),
             extended: 0,
-            in_kernel: true,
+            in_kernel: stands || !table,
             on_disk: true,
-            unread: 0,
+            unread: if stands || !table { 0 } else { u32::MAX },
             table: 0,
             moved: now.boot,
             checkpoint: (now.boot, grant.used_up.saturating_add(grant.used_down)),
@@ -141,6 +146,9 @@ impl Domain {
         }
         if !free && let Some(mark) = self.sessions.free_mark() {
             session.grant.mark = mark;
+        }
+        if !session.in_kernel {
+            effects.push(Effect::Firewall(Firewall::Grant(session.grant.clone())));
         }
         let device = self.devices.entry(key);
         device.session = Some(id);
@@ -166,11 +174,18 @@ impl Domain {
         } else if session.left(now.boot) == Some(Duration::ZERO) {
             Some(EndReason::SessionTimeout)
         } else if table && !stands {
-            Some(session.gone(now.boot))
+            (!takes_up(session, now)).then(|| session.gone(now.boot))
         } else {
             (session.quota_left() == Some(0)).then_some(EndReason::Quota)
         }
     }
+}
+
+/// Whether a session that the kernel lacks goes on all the same: a use of a voucher must not be lost
+/// to a kill between disk and kernel.
+fn takes_up(session: &Session, now: Now) -> bool {
+    let voucher = matches!(session.identity, Identity::Voucher(_));
+    voucher && session.bytes() == 0 && session.left(now.boot) > SOON
 }
 
 /// Enough of a grant to take it back.

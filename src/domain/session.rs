@@ -1,14 +1,13 @@
 //! Sessions: opened once kernel and disk both have them, ended once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::device::Key;
 use super::effect::{
     Answer, Effect, EndReason, Firewall, Grant, Method, Record, Refusal, Report, View,
 };
-use super::extend::online_view;
-use super::names::{BootTime, Mark, Now, RequestId, SessionId, ZoneId};
+use super::names::{BootTime, GuestKey, Mark, Now, RequestId, SessionId, ZoneId};
 use super::policy::{Identity, Limits, ZonePolicy};
 use super::{Domain, Timer};
 
@@ -23,6 +22,8 @@ pub(super) struct Session {
     /// As given to the kernel; `used_*` are the counts so far, `left` is stale.
     pub(super) grant: Grant,
     pub(super) identity: Identity,
+    /// Second of the boot clock in which it began; `None` if that was before this boot.
+    pub(super) started: Option<NonZeroU32>,
     pub(super) deadline: Option<BootTime>,
     /// How often the guest has lengthened it; a restart forgets that.
     pub(super) extended: u8,
@@ -75,6 +76,14 @@ impl Session {
         Key { zone: self.grant.zone, mac: self.grant.mac }
     }
 
+    /// The guest whose it is, where that is somebody.
+    pub(super) fn guest(&self) -> Option<GuestKey> {
+        match self.identity {
+            Identity::Guest(guest) if guest != GuestKey::NOBODY => Some(guest),
+            _ => None,
+        }
+    }
+
     pub(super) const fn online(&self) -> bool {
         self.in_kernel && self.on_disk
     }
@@ -115,56 +124,6 @@ impl Session {
         } else {
             EndReason::SessionTimeout
         }
-    }
-}
-
-/// All live sessions.
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    // Boxed: numbers only grow, which leaves half of a tree's slots empty.
-    pub(super) live: BTreeMap<SessionId, Box<Session>>,
-    marks: BTreeSet<Mark>,
-    last_mark: u16,
-    pub(super) next: u64,
-    /// Counter readings asked for and answered.
-    pub(super) asked: u32,
-    pub(super) answered: u32,
-    /// When the last reading came.
-    pub(super) read: BootTime,
-}
-
-impl Sessions {
-    /// None yet; numbers count from 1.
-    pub(super) fn new() -> Self {
-        Self { next: 1, ..Self::default() }
-    }
-
-    pub(super) fn insert(&mut self, session: Session) {
-        self.marks.insert(session.grant.mark);
-        self.live.insert(session.grant.session, Box::new(session));
-    }
-
-    pub(super) fn remove(&mut self, id: SessionId) -> Option<Session> {
-        let session = *self.live.remove(&id)?;
-        self.marks.remove(&session.grant.mark);
-        Some(session)
-    }
-
-    /// A free mark, the one unused for longest; `None` if all are taken.
-    pub(super) fn free_mark(&mut self) -> Option<Mark> {
-        if self.marks.len() >= usize::from(Mark::MOST) {
-            return None;
-        }
-        loop {
-            self.last_mark = self.last_mark % Mark::MOST + 1;
-            if !self.marks.contains(&Mark(self.last_mark)) {
-                return Some(Mark(self.last_mark));
-            }
-        }
-    }
-
-    pub(super) fn is_free(&self, mark: Mark) -> bool {
-        mark.0 != 0 && !self.marks.contains(&mark)
     }
 }
 
@@ -212,6 +171,7 @@ impl Domain {
             Session {
                 grant,
                 identity,
+                started: second(now.boot),
                 deadline: length.map(|length| now.boot + length),
                 extended,
                 in_kernel: false,
@@ -225,6 +185,7 @@ impl Domain {
             },
             now.boot,
         );
+        self.make_way(session, now, effects);
         Ok(())
     }
 
@@ -257,7 +218,6 @@ impl Domain {
     ) {
         let Some(session) = self.sessions.live.get_mut(&id) else { return };
         let counted = session.identity != Identity::Trusted;
-        session.identity = identity;
         session.grant.limits = limits;
         session.deadline = deadline;
         let zone = session.grant.zone;
@@ -269,6 +229,7 @@ impl Domain {
         effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
         effects.push(Effect::Store(Record::SessionChanged { session: id, identity, limits }));
         self.timers.set(Timer::Session(id), deadline);
+        self.sessions.give_to(id, identity);
         if counted && identity == Identity::Trusted {
             self.count_client(zone, -1);
         }
@@ -294,8 +255,9 @@ impl Domain {
         if !session.online() {
             return;
         }
-        let view = online_view(session, self.policy.zone(session.grant.zone), now.boot);
-        for waiter in std::mem::take(&mut session.waiting) {
+        let waiting = std::mem::take(&mut session.waiting);
+        let Some(view) = self.online_view(id, now.boot) else { return };
+        for waiter in waiting {
             effects.push(match waiter {
                 Waiter::Portal(request) => reply(request, view.clone()),
                 Waiter::Control(request) => report(request, Report::Done),
@@ -341,6 +303,7 @@ impl Domain {
         if session.identity != Identity::Trusted {
             self.count_client(key.zone, -1);
         }
+        self.unspend(&session, reason);
         if for_good(reason) {
             self.guests.void(key.mac);
         }
@@ -381,6 +344,11 @@ impl Domain {
     }
 }
 
+/// The second of a moment.
+pub(super) fn second(at: BootTime) -> Option<NonZeroU32> {
+    u32::try_from(at.0 / 1000).ok().and_then(NonZeroU32::new)
+}
+
 pub(super) const fn reply(request: RequestId, view: View) -> Effect {
     Effect::Reply { request, answer: Answer::Portal(view) }
 }
@@ -393,25 +361,4 @@ pub(super) const fn report(request: RequestId, report: Report) -> Effect {
 const fn for_good(reason: EndReason) -> bool {
     use EndReason::{Logout, Moved, Quota, Revoked};
     matches!(reason, Quota | Logout | Revoked | Moved)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_are_unique_and_not_soon_used_again() {
-        let mut sessions = Sessions::default();
-        for expected in 1..=Mark::MOST {
-            let mark = sessions.free_mark().unwrap();
-            assert_eq!(mark.0, expected);
-            sessions.marks.insert(mark);
-        }
-        assert_eq!(sessions.free_mark(), None);
-        sessions.marks.remove(&Mark(7));
-        assert!(
-            sessions.is_free(Mark(7)) && !sessions.is_free(Mark(8)) && !sessions.is_free(Mark(0))
-        );
-        assert_eq!(sessions.free_mark(), Some(Mark(7)));
-    }
 }

@@ -72,6 +72,8 @@ pub(crate) fn policy() -> Policy {
         preemptive_macs: BTreeSet::new(),
         remember_for: Duration::ZERO,
         return_by_tap: false,
+        max_devices: 3,
+        vouchers: true,
     }
 }
 
@@ -218,7 +220,7 @@ pub(crate) fn view(effects: &[Effect]) -> Option<View> {
     views.into_iter().next()
 }
 
-fn report(effect: Effect) -> Option<Report> {
+pub(crate) fn report(effect: Effect) -> Option<Report> {
     match effect {
         Effect::Reply { answer: Answer::Control(report), .. } => Some(report),
         _ => None,

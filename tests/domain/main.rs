@@ -3,6 +3,7 @@
 // Clippy lets only functions marked as tests unwrap; the helpers here are tests too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod companions;
 mod extend;
 mod follows;
 mod house;
@@ -11,3 +12,4 @@ mod properties;
 mod reload;
 mod restart;
 mod stories;
+mod vouchers;

@@ -86,8 +86,13 @@ fn with_a_table_nobody_notices() {
             ..
         }]
     ));
-    let page =
-        View::Online { left: Some(seconds(500)), used: (30, 40), quota_left: None, extend: false };
+    let page = View::Online {
+        left: Some(seconds(500)),
+        used: (30, 40),
+        quota_left: None,
+        extend: false,
+        devices: Vec::new(),
+    };
     assert_eq!(house.page(mac(1), Ask::Show), page);
     assert_eq!(house.domain.grants(house.now.boot)[0].mark, Mark(101));
 }

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::names::Mac;
+use crate::domain::auth::voucher::Which;
+use crate::domain::names::{Mac, WallTime};
 use crate::domain::policy::Overrides;
 
 pub use client::{AskError, ask};
@@ -85,6 +86,28 @@ pub enum Ask {
     Stats {},
     /// Run the sync with HQ now, and say how it ended.
     Sync {},
+    /// Make a batch of vouchers; the answer is the only place where their codes are.
+    MakeVouchers {
+        /// How many.
+        count: u16,
+        /// Uses of each.
+        uses: u16,
+        /// A use lasts this long.
+        seconds: u32,
+        /// What differs from the zone's limits.
+        #[serde(default)]
+        limits: Overrides,
+        /// Not good from then on.
+        #[serde(default)]
+        expires: Option<WallTime>,
+        /// The name of the one zone where they are good.
+        #[serde(default)]
+        zone: Option<String>,
+    },
+    /// Every batch of vouchers that is of use.
+    Vouchers {},
+    /// Make vouchers worth nothing.
+    RevokeVouchers(Which),
 }
 
 /// The lists that can be changed while the daemon runs.

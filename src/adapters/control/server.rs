@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::{Ask, Change, Lock, REQUEST_MAX, Request, Response, VERSION, socket_path};
 use crate::adapters::inbox::Inbox;
+use crate::domain::auth::voucher::Worth;
 use crate::domain::effect::{Answer, Report};
 use crate::domain::event::{Command, Event};
 use crate::domain::names::{Mac, ZoneId};
@@ -59,6 +60,8 @@ pub struct Services {
     pub stats: Service,
     /// Answers [`Ask::Sync`].
     pub sync: Service,
+    /// Makes durable what the domain has said so far.
+    pub flush: Service,
     /// Carries out [`Ask::Reload`] and [`Ask::List`].
     pub change: Changer,
     /// What happened at the socket.
@@ -200,6 +203,20 @@ async fn answer(ask: Ask, inbox: &Inbox, services: &Services) -> Response {
                 Err(reason) => Err(reason),
             }
         }
+        Ask::MakeVouchers { count, uses, seconds, limits, expires, zone } => {
+            let length = Duration::from_secs(seconds.into());
+            match zone_named(zone.as_deref(), &services.zones) {
+                Ok(zone) => {
+                    let worth = Worth { zone, uses, length, limits, expires };
+                    durably(Command::MakeVouchers { count, worth }, inbox, services).await
+                }
+                Err(reason) => Err(reason),
+            }
+        }
+        Ask::Vouchers {} => domain(Command::Vouchers, inbox).await,
+        Ask::RevokeVouchers(which) => {
+            durably(Command::RevokeVouchers(which), inbox, services).await
+        }
         Ask::Reload {} => (services.change)(Change::Reload).await,
         Ask::List { list, mac, remove } => (services.change)(Change::List(list, mac, remove)).await,
     };
@@ -221,6 +238,11 @@ fn grant(
     if seconds.is_some_and(|seconds| !(1..=GRANT_MAX_SECONDS).contains(&seconds)) {
         return Err("a grant lasts from 1 second to 366 days".into());
     }
+    let zone = zone_named(zone, zones)?;
+    Ok(Command::Grant { mac, zone, length: seconds.map(Duration::from_secs), limits })
+}
+
+fn zone_named(name: Option<&str>, zones: &[String]) -> Result<Option<ZoneId>, String> {
     let find = |name: &str| {
         let place = zones.iter().position(|zone| zone == name);
         place
@@ -228,8 +250,14 @@ fn grant(
             .map(ZoneId)
             .ok_or_else(|| format!("no zone {name}; there is {}", zones.join(", ")))
     };
-    let zone = zone.map(find).transpose()?;
-    Ok(Command::Grant { mac, zone, length: seconds.map(Duration::from_secs), limits })
+    name.map(find).transpose()
+}
+
+/// Answers once what the domain changed is on disk: a sheet is printed only once.
+async fn durably(command: Command, inbox: &Inbox, services: &Services) -> Result<Value, String> {
+    let done = domain(command, inbox).await?;
+    (services.flush)().await?;
+    Ok(done)
 }
 
 async fn domain(command: Command, inbox: &Inbox) -> Result<Value, String> {
@@ -241,6 +269,10 @@ async fn domain(command: Command, inbox: &Inbox) -> Result<Value, String> {
     match answer {
         Answer::Control(Report::Status(status)) => value(&status),
         Answer::Control(Report::Clients(clients)) => value(&clients),
+        Answer::Control(Report::Made(batch, codes)) => {
+            Ok(json!({ "batch": batch, "codes": codes }))
+        }
+        Answer::Control(Report::Vouchers(batches)) => value(&batches),
         Answer::Control(Report::Done) => Ok(json!("done")),
         Answer::Control(Report::Refused(reason)) => Err(reason),
         Answer::Portal(_) => Err("the gateway gave a guest's answer".into()),

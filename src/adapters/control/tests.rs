@@ -50,6 +50,7 @@ impl House {
             notes: Box::new(|| vec![("line", "up".into())]),
             stats: service(async || Ok(json!({"capture": {"dropped": 7}}))),
             sync: service(async || Err("HQ cannot be reached".into())),
+            flush: service(async || Err("the disk is full".into())),
             change: Box::new(|change| Box::pin(async move { Ok(json!(format!("{change:?}"))) })),
             counters: Arc::clone(&counters),
         };
@@ -107,7 +108,14 @@ fn report(command: &Command) -> Option<Report> {
         Command::Revoke { .. } => return None,
         // Not asked for by this road.
         Command::Erase { .. } => Report::Refused("no".into()),
+        Command::Vouchers => Report::Vouchers(Vec::new()),
+        Command::MakeVouchers { .. } | Command::RevokeVouchers(_) => Report::Done,
     })
+}
+
+fn vouchers(zone: Option<&str>) -> Ask {
+    let (zone, limits) = (zone.map(Into::into), Overrides::default());
+    Ask::MakeVouchers { count: 1, uses: 1, seconds: 60, limits, expires: None, zone }
 }
 
 fn grant(zone: Option<&str>, seconds: Option<u64>) -> Ask {
@@ -148,6 +156,10 @@ async fn refusals_say_why() {
             },
             "ff:ff:ff:ff:ff:ff is a group address, not a device's",
         ),
+        (vouchers(Some("attic")), "no zone attic; there is guest, cafe"),
+        // Codes that might be lost are not told.
+        (vouchers(None), "the disk is full"),
+        (Ask::RevokeVouchers("3".parse().unwrap()), "the disk is full"),
         (Ask::Sync {}, "HQ cannot be reached"),
         (Ask::Revoke { mac: MAC }, "the gateway is too busy to answer"),
     ] {

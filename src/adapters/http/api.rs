@@ -143,6 +143,7 @@ mod tests {
             used: (3, 4),
             quota_left,
             extend: left.is_some(),
+            devices: Vec::new(),
         };
         let limited = said(&online(Some(Duration::from_millis(61_900)), Some(7))).await;
         assert_eq!(

@@ -88,6 +88,9 @@ pub(super) struct Catalogue {
     pub(super) return_page: ReturnTexts,
     pub(super) code: CodeTexts,
     pub(super) follow: FollowTexts,
+    pub(super) voucher: VoucherTexts,
+    pub(super) devices: DeviceTexts,
+    pub(super) sheet: SheetTexts,
     pub(super) online: OnlineTexts,
     pub(super) line: LineTexts,
     pub(super) ended: EndedTexts,
@@ -118,17 +121,20 @@ texts! { FollowTexts:
     instead, begin, title, pass, find, send, code, open, qr, waiting,
     app, again, wifi, change,
 }
+texts! { VoucherTexts: have, title, label, hint, text, submit, instead }
+texts! { DeviceTexts: title, here, unnamed, since, end }
+texts! { SheetTexts: title, type_it, worth, uses, expires }
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, extend, offers, logout }
 texts! { LineTexts: down, title, again }
 texts! { EndedTexts:
-    title, again, session_timeout, idle_timeout, quota, logout, revoked, moved, left,
+    title, again, session_timeout, idle_timeout, quota, logout, revoked, moved, replaced, left,
     failed,
 }
 texts! { NoticeTexts: title, text }
 texts! { RefusalTexts:
     bad_phone, country, too_soon, too_many, not_sent, wrong_code, code_expired, code_dead,
     bad_token, token_expired, token_used, token_elsewhere, clock_untrusted, full, failed,
-    no_consent, no_pass,
+    no_consent, no_pass, bad_voucher, too_many_guesses,
 }
 texts! { Units: whole_hours, hours, minutes, seconds }
 texts! { SmsTexts: text }
@@ -166,6 +172,8 @@ impl Catalogue {
             Refusal::Failed => &texts.failed,
             Refusal::NoConsent => &texts.no_consent,
             Refusal::NoPass => &texts.no_pass,
+            Refusal::BadVoucher => &texts.bad_voucher,
+            Refusal::TooManyGuesses => &texts.too_many_guesses,
         };
         text.clone()
     }
@@ -179,6 +187,7 @@ impl Catalogue {
             EndReason::Logout => &self.ended.logout,
             EndReason::Revoked => &self.ended.revoked,
             EndReason::Moved => &self.ended.moved,
+            EndReason::Replaced => &self.ended.replaced,
             EndReason::Left => &self.ended.left,
             EndReason::Failed => &self.ended.failed,
         }

@@ -11,9 +11,11 @@ mod language;
 mod listen;
 mod pages;
 pub mod portal;
+pub mod sheet;
 pub mod staff;
 pub mod syn;
 pub mod tls;
+mod vouchers;
 pub mod wechat;
 
 use std::io;

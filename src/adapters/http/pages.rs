@@ -8,6 +8,7 @@ use askama::Template;
 use super::brand::Brand;
 use super::catalogue::{Catalogue, Catalogues, Document, amount, fill};
 use super::language::{Choice, query};
+use super::vouchers::OwnLine;
 use super::wechat::follow::Offer;
 use crate::config::Words;
 use crate::domain::effect::{Refusal, View};
@@ -73,6 +74,7 @@ pub(super) struct Offers {
     pub(super) follow: Option<Offer>,
     /// WeChat's Wi-Fi portal.
     pub(super) wifi: bool,
+    pub(super) voucher: bool,
 }
 
 /// The page of a step.
@@ -109,13 +111,14 @@ pub(super) fn step(
             },
         }
         .render(),
-        View::Online { left, used: (up, down), quota_left, extend } => OnlinePage {
+        View::Online { left, used: (up, down), quota_left, extend, devices } => OnlinePage {
             frame,
             left: left.map_or_else(|| text.online.no_end.clone(), |left| text.length(left)),
             up: amount(*up),
             down: amount(*down),
             quota_left: quota_left.map(amount),
             extend: *extend,
+            devices: devices.iter().map(|device| OwnLine::of(device, text)).collect(),
         }
         .render(),
         View::Ended { reason, extend } => NoticePage {
@@ -240,6 +243,7 @@ struct OnlinePage<'a> {
     down: String,
     quota_left: Option<String>,
     extend: bool,
+    devices: Vec<OwnLine<'a>>,
 }
 
 #[derive(Template)]

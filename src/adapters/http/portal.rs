@@ -26,6 +26,7 @@ use super::catalogue::Catalogues;
 use super::guard::{FORM, Identified, found, html, sent_from_here};
 use super::language::Choice;
 use super::pages::{self, Frame, Offers, Typed};
+use super::vouchers;
 use super::wechat::{Wechat, follow as account, wifi};
 use super::{HttpError, PortalAddress, ZoneListeners};
 use crate::adapters::inbox::Inbox;
@@ -58,6 +59,8 @@ pub struct Portal {
     pub api: Option<Api>,
     /// The ways that go through WeChat.
     pub wechat: Wechat,
+    /// Vouchers are taken.
+    pub vouchers: bool,
     /// The words.
     pub texts: Arc<Catalogues>,
 }
@@ -115,6 +118,9 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/follow", post(account::begin).get(home))
         .route("/follow.svg", get(account::picture))
         .route("/f/{token}", get(follow))
+        .route("/v/{code}", get(vouchers::scanned))
+        .route("/voucher", post(vouchers::submitted).get(home))
+        .route("/device", post(vouchers::end_other).get(home))
         .route("/wx", get(wifi::leave))
         .route(wifi::CALLBACK, get(wifi::come_back))
         .route("/terms", get(terms))
@@ -322,6 +328,7 @@ impl Site {
         Offers {
             follow: follow.as_ref().and_then(|follow| follow.offer(client, agent)),
             wifi: wifi.is_some(),
+            voucher: self.portal.vouchers,
         }
     }
 
@@ -330,7 +337,7 @@ impl Site {
         Frame { down, ..Frame::new(&self.portal.texts, self.brand(), choice, here) }
     }
 
-    fn brand(&self) -> Arc<Brand> {
+    pub(super) fn brand(&self) -> Arc<Brand> {
         Arc::clone(&self.portal.brand.borrow())
     }
 
@@ -339,7 +346,7 @@ impl Site {
         html(StatusCode::OK, pages::step(&frame, view, typed, &guest.offers))
     }
 
-    fn not_a_form(&self, guest: &Guest) -> Response {
+    pub(super) fn not_a_form(&self, guest: &Guest) -> Response {
         count(&self.counts.malformed);
         html(StatusCode::BAD_REQUEST, pages::foreign(&self.frame(guest.choice, "/")))
     }

@@ -35,6 +35,7 @@ fn portal(store: &str) -> Portal {
         address: PortalAddress { name: None, port: 2050 },
         country: "86".into(),
         wechat: Wechat::default(),
+        vouchers: true,
         api: None,
         texts: Arc::new(Catalogues::load().unwrap()),
     }
@@ -126,7 +127,13 @@ fn every_view() -> Vec<View> {
         View::Return,
         ask_code(None),
         ask_code(refused),
-        View::Online { left: None, used: (1, 2), quota_left: Some(3), extend: true },
+        View::Online {
+            left: None,
+            used: (1, 2),
+            quota_left: Some(3),
+            extend: true,
+            devices: Vec::new(),
+        },
         View::Ended { reason: EndReason::Quota, extend: false },
         View::Ended { reason: EndReason::SessionTimeout, extend: true },
         View::Follow { pass: Some(Duration::from_secs(60)), refusal: None },
@@ -197,8 +204,13 @@ async fn refusals_are_shown_at_once_and_success_is_a_navigation() {
     assert_eq!(page.status, 200);
     assert!(page.text.contains("Tries left: 2") && page.text.contains("aria-invalid"));
 
-    let online =
-        Stage::new(View::Online { left: None, used: (0, 0), quota_left: None, extend: false });
+    let online = Stage::new(View::Online {
+        left: None,
+        used: (0, 0),
+        quota_left: None,
+        extend: false,
+        devices: Vec::new(),
+    });
     let page = online.post("/code", "code=+%EF%BC%94%EF%BC%982%20913").await;
     assert_eq!((page.status, page.location()), (303, "/"));
     let asked = online.asked();
@@ -351,3 +363,6 @@ async fn terms_and_privacy_are_readable_by_all() {
 
 #[path = "wechat/portal_tests.rs"]
 mod wechat;
+
+#[path = "vouchers_tests.rs"]
+mod vouchers;

@@ -13,6 +13,7 @@ mod records;
 pub mod report;
 mod schema;
 mod snapshot;
+mod vouchers;
 mod writer;
 
 use std::io;

@@ -1,5 +1,5 @@
 //! What HQ has not acknowledged: one JSON object a row, numbered, of every closed visit and
-//! session. No MAC leaves the store: HQ gets a keyed hash of it.
+//! session and every use of a voucher. No MAC leaves the store: HQ gets a keyed hash of it.
 
 use hmac::{Hmac, KeyInit, Mac as _};
 use rusqlite::{Connection, Row, params};
@@ -126,6 +126,31 @@ impl Outbox {
                 }
                 for (place, name) in [(11, "up"), (12, "down"), (13, "length_ms")] {
                     outgoing.set(name, row.get::<_, Option<i64>>(place)?);
+                }
+                Ok(outgoing)
+            })?;
+        self.put(connection, row)
+    }
+
+    /// Puts in a use of a voucher.
+    pub(super) fn put_voucher_use(
+        &mut self,
+        connection: &Connection,
+        secret: &[u8; 32],
+        session: SessionId,
+    ) -> Result<(), StoreError> {
+        let row = connection
+            .prepare_cached(
+                "SELECT s.id, s.zone, s.mac, s.guest, s.started_ms, s.started, b.id, b.uuid,
+                     v.batch, v.number
+                 FROM voucher_use v JOIN session s ON s.id = v.session
+                     JOIN boot b ON b.id = s.boot
+                 WHERE v.session = ?1",
+            )?
+            .query_row([int(session.0)], |row| {
+                let mut outgoing = Outgoing::read("voucher", row, secret)?;
+                for (place, name) in [(8, "batch"), (9, "number")] {
+                    outgoing.set(name, row.get::<_, i64>(place)?);
                 }
                 Ok(outgoing)
             })?;

@@ -47,6 +47,8 @@ impl Book {
             Record::MessageCounted { mac, number, prefix, at } => {
                 self.message_counted(*mac, *number, *prefix, *at)
             }
+            Record::VouchersMade { batch, hashes, at } => self.vouchers_made(batch, hashes, *at),
+            Record::VouchersRevoked(which) => self.vouchers_revoked(*which),
             Record::TokenUsed { nonce, expires } => {
                 self.run(
                     "INSERT OR REPLACE INTO used_token (nonce, expires) VALUES (?1, ?2)",
@@ -136,7 +138,7 @@ impl Book {
     }
 
     fn session_started(
-        &self,
+        &mut self,
         grant: &Grant,
         identity: Identity,
         method: Method,
@@ -169,7 +171,11 @@ impl Book {
             params![int(grant.session.0), boot.row],
         )?;
         self.session_used(grant.session, (grant.used_up, grant.used_down), grant.left, at)?;
-        self.log_access(grant.session, "start", Some(at_ms))
+        self.log_access(grant.session, "start", Some(at_ms))?;
+        match identity {
+            Identity::Voucher(id) => self.voucher_used(id, grant.session, grant.mac, at),
+            _ => Ok(()),
+        }
     }
 
     fn session_used(
@@ -237,6 +243,9 @@ impl Book {
         }
         self.run("DELETE FROM usage WHERE session = ?1", [int(session.0)])?;
         self.log_access(session, "end", at)?;
+        if reason == EndReason::Failed {
+            self.voucher_returned(session)?;
+        }
         self.outbox.put_session(&self.connection, &self.device_secret, session)
     }
 
@@ -348,5 +357,7 @@ fn identity_columns(identity: &Identity) -> (&'static str, Option<&[u8]>) {
         Identity::Staff => ("staff", None),
         Identity::Trusted => ("trusted", None),
         Identity::Preemptive => ("preemptive", None),
+        // Which one is in the row of its use.
+        Identity::Voucher(_) => ("voucher", None),
     }
 }

@@ -11,7 +11,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::StoreError;
 
 /// One step a version; a database of version n has taken the first n.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("messages.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("messages.sql"), include_str!("vouchers.sql")];
 
 /// Opens the database for writing, brought to the newest version. A damaged one is set aside and
 /// a new one begun; one of a newer version is refused.

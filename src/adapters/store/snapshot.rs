@@ -7,6 +7,7 @@ use rusqlite::{Row, params};
 
 use super::StoreError;
 use super::book::{Book, int};
+use crate::domain::auth::voucher::VoucherId;
 use crate::domain::effect::{EndReason, Grant};
 use crate::domain::event::{
     SavedDevice, SavedGuest, SavedMessage, SavedSession, SavedVisit, Snapshot,
@@ -23,6 +24,7 @@ const DEVICES: u32 = 10_000;
 pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
     let sessions = sessions(book, now)?;
     let visits = visits(book)?;
+    let (vouchers, last_batch) = book.vouchers()?;
     Ok(Snapshot {
         next_session: next(book, "SELECT coalesce(max(id), 0) + 1 FROM session")?,
         next_visit: next(book, "SELECT coalesce(max(id), 0) + 1 FROM visit")?,
@@ -32,6 +34,8 @@ pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
         used_tokens: used_tokens(book)?,
         devices: devices(book)?,
         messages: messages(book, now)?,
+        vouchers,
+        last_batch,
     })
 }
 
@@ -40,8 +44,9 @@ fn sessions(book: &mut Book, now: Now) -> Result<Vec<SavedSession>, StoreError> 
         book,
         "SELECT s.id, s.zone, s.mac, s.mark, s.limits, u.up, u.down, u.left_ms,
              u.boot, u.ends_ms, u.ends_ms + b.offset, s.identity, s.guest,
-             s.boot, s.started_ms
+             s.boot, s.started_ms, v.batch, v.number
          FROM usage u CROSS JOIN session s ON s.id = u.session JOIN boot b ON b.id = u.boot
+             LEFT JOIN voucher_use v ON v.session = s.id
          ORDER BY u.session",
         |row| {
             let clock = (row.get(8)?, row.get(9)?, row.get(10)?);
@@ -243,6 +248,10 @@ fn identity(row: &Row<'_>) -> rusqlite::Result<Identity> {
         ("guest", None) => Identity::Guest(GuestKey::NOBODY),
         ("trusted", _) => Identity::Trusted,
         ("preemptive", _) => Identity::Preemptive,
+        ("voucher", _) => Identity::Voucher(VoucherId {
+            batch: row.get::<_, Option<_>>(15)?.unwrap_or(0),
+            number: row.get::<_, Option<_>>(16)?.unwrap_or(0),
+        }),
         _ => Identity::Staff,
     })
 }

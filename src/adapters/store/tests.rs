@@ -4,6 +4,7 @@ mod disk;
 mod erase;
 mod figures;
 mod round_trip;
+mod vouchers;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

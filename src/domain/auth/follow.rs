@@ -228,9 +228,9 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 /// No I, L, O or U, so that nothing is mistaken for another.
-const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+pub(super) const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-fn digit(c: char) -> Option<u128> {
+pub(super) fn digit(c: char) -> Option<u128> {
     let plain = match c {
         '\u{ff10}'..='\u{ff5a}' => char::from_u32(c as u32 - 0xfee0)?,
         _ => c,

@@ -13,6 +13,10 @@ const DAY: Duration = Duration::from_hours(24);
 /// Follow tokens that a device may have checked in a minute, and the store.
 const TOKENS: (u32, u32) = (10, 600);
 
+/// Wrong vouchers that a device may try in [`GUESSING`], and the store.
+const GUESSES: (u32, u32) = (10, 3000);
+const GUESSING: Duration = Duration::from_mins(10);
+
 /// Counts over windows that slide on the boot clock. Held apart from the devices: one that is
 /// forgotten has not regained its rights. Every entry is a message sent or a signature checked,
 /// so the limits bound the memory too.
@@ -22,6 +26,7 @@ pub(in crate::domain) struct Throttle {
     day: Window,
     tokens: Window,
     passes: Window,
+    guesses: Window,
     /// The last message of each device that must wait for another.
     recent: BTreeMap<Mac, BootTime>,
 }
@@ -42,6 +47,7 @@ impl Throttle {
             day: Window::new(DAY),
             tokens: Window::new(Duration::from_mins(1)),
             passes: Window::new(DAY),
+            guesses: Window::new(GUESSING),
             recent: BTreeMap::new(),
         }
     }
@@ -121,6 +127,22 @@ impl Throttle {
             self.tokens.add(subject, now + self.tokens.length);
         }
         Ok(())
+    }
+
+    /// Whether this device may try a voucher. While it may not, a good one is refused as well, so
+    /// that the answer tells nothing.
+    pub(in crate::domain) fn may_guess(&mut self, mac: Mac, now: BootTime) -> Result<(), Refusal> {
+        self.guesses.slide(now);
+        let limits = [(Subject::Device(mac), GUESSES.0), (Subject::Store, GUESSES.1)];
+        let over = limits.iter().any(|(subject, limit)| self.guesses.count(*subject) >= *limit);
+        if over { Err(Refusal::TooManyGuesses) } else { Ok(()) }
+    }
+
+    /// Counts a wrong voucher.
+    pub(in crate::domain) fn guessed_wrong(&mut self, mac: Mac, now: BootTime) {
+        for subject in [Subject::Device(mac), Subject::Store] {
+            self.guesses.add(subject, now + self.guesses.length);
+        }
     }
 
     /// Counts a pass of this device, if it may have another today.
@@ -279,6 +301,24 @@ mod tests {
         assert_eq!(ask(&mut throttle, 2, 3599), Err(Refusal::TooMany));
         assert_eq!(ask(&mut throttle, 1, 3600), Ok(()));
         assert_eq!(ask(&mut throttle, 2, 86_340), Ok(()));
+    }
+
+    #[test]
+    fn wrong_vouchers_of_a_device_and_of_the_store_are_counted() {
+        let mut throttle = Throttle::new();
+        let (fine, over) = (Ok(()), Err(Refusal::TooManyGuesses));
+        for _ in 0..GUESSES.0 {
+            assert_eq!(throttle.may_guess(device(1), at(0)), fine);
+            throttle.guessed_wrong(device(1), at(0));
+        }
+        assert_eq!(throttle.may_guess(device(1), at(599)), over);
+        assert_eq!(throttle.may_guess(device(2), at(599)), fine);
+        for _ in GUESSES.0..GUESSES.1 {
+            throttle.guessed_wrong(device(3), at(300));
+        }
+        assert_eq!(throttle.may_guess(device(2), at(599)), over, "a flood of new addresses");
+        assert_eq!(throttle.may_guess(device(1), at(600)), fine);
+        assert_eq!(throttle.may_guess(device(3), at(899)), over);
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(in crate::adapters::http) async fn picture(
 const EMPTY: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1 1\"/>";
 
 /// A text as a QR code.
-fn draw(text: &str) -> Option<String> {
+pub(in crate::adapters::http) fn draw(text: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(text, EcLevel::M).ok()?;
     let width = code.width();
     let colors = code.to_colors();

@@ -63,7 +63,13 @@ async fn wechats_wifi_client_is_heard_from_a_device_that_was_sent_there() {
         [3; 32],
         crate::clock::Clock::new(crate::clock::Trust::Always),
     );
-    let online = View::Online { left: None, used: (0, 0), quota_left: None, extend: false };
+    let online = View::Online {
+        left: None,
+        used: (0, 0),
+        quota_left: None,
+        extend: false,
+        devices: Vec::new(),
+    };
     let wechat = Wechat { follow: None, wifi: Some(wifi) };
     let stage = Stage::of(Portal { wechat, ..portal("Jade Mall") }, Answer::Portal(online));
     let out = stage.get("/wx").await;
