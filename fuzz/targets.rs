@@ -213,6 +213,7 @@ pub fn portal(bytes: &[u8]) {
             country: "86".into(),
             wechat: Wechat::default(),
             api: None,
+            guests: None,
             texts: Arc::clone(&TEXTS),
         };
         let [address, local] = ["192.0.2.77", "192.0.2.1"].map(|a| a.parse::<IpAddr>().unwrap());

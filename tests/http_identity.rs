@@ -104,6 +104,7 @@ fn serve(listeners: ZoneListeners, heard: &mpsc::Sender<Client>) {
             country: "86".into(),
             wechat: Wechat::default(),
             api: None,
+            guests: None,
             texts: Arc::new(Catalogues::load().unwrap()),
         };
         let (_running, stop) = watch::channel(false);

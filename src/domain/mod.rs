@@ -31,6 +31,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use auth::follow::UsedTokens;
+use auth::pumping::Pumping;
 use auth::throttle::Throttle;
 use device::{Devices, Key, Turnstile};
 use effect::{Effect, EndReason, Grant};
@@ -59,6 +60,7 @@ pub struct Domain {
     guests: Guests,
     passes: Passes,
     throttle: Throttle,
+    pumping: Pumping,
     tokens: UsedTokens,
     turnstile: Turnstile,
     timers: Queue<Timer>,
@@ -108,6 +110,7 @@ impl Domain {
             guests: Guests::default(),
             passes: Passes::default(),
             throttle: Throttle::new(),
+            pumping: Pumping::default(),
             tokens: UsedTokens::default(),
             turnstile: Turnstile::new(),
             timers: Queue::default(),

@@ -32,6 +32,7 @@ mod many;
 mod moments;
 mod pages;
 mod pass;
+mod privacy;
 mod probes;
 mod quality;
 mod reload;

@@ -51,6 +51,7 @@ impl House {
             stats: service(async || Ok(json!({"capture": {"dropped": 7}}))),
             sync: service(async || Err("HQ cannot be reached".into())),
             change: Box::new(|change| Box::pin(async move { Ok(json!(format!("{change:?}"))) })),
+            record: Box::new(|ask| Box::pin(async move { Ok(json!(format!("{ask:?}"))) })),
             counters: Arc::clone(&counters),
         };
         let (shutdown, down) = oneshot::channel::<()>();

@@ -64,6 +64,7 @@ pub(super) struct Catalogue {
     pub(super) code: CodeTexts,
     pub(super) follow: FollowTexts,
     pub(super) online: OnlineTexts,
+    pub(super) mine: MineTexts,
     pub(super) line: LineTexts,
     pub(super) ended: EndedTexts,
     pub(super) blocked: NoticeTexts,
@@ -94,6 +95,10 @@ texts! { FollowTexts:
     app, again, wifi, change,
 }
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, extend, offers, logout }
+texts! { MineTexts:
+    link, title, text, number, visits, sessions, devices, terms, marketing, yes, no, download, erase,
+    sure, erased_title, erased_text,
+}
 texts! { LineTexts: down, title, again }
 texts! { EndedTexts:
     title, again, session_timeout, idle_timeout, quota, logout, revoked, moved, left,
@@ -112,7 +117,7 @@ texts! { StaffTexts:
     visits, visitors, median, mean, none, buckets, under, between, over, repeat,
     repeat_guests, repeat_devices, repeat_value, randomised, by_hour, chart,
     chart_description, hour, device, guest, since, dwell, visit_count, as_table, method,
-    certificate_ends, certificate_bad,
+    certificate_ends, certificate_bad, alarm,
 }
 
 impl Catalogue {

@@ -25,9 +25,11 @@ use super::brand::{Brand, Brands, Picture};
 use super::catalogue::Catalogues;
 use super::guard::{FORM, Identified, found, html, sent_from_here};
 use super::language::Choice;
+use super::mine;
 use super::pages::{self, Frame, Offers, Typed};
 use super::wechat::{Wechat, follow as account, wifi};
 use super::{HttpError, PortalAddress, ZoneListeners};
+use crate::adapters::guests::Guests;
 use crate::adapters::inbox::Inbox;
 use crate::adapters::uplink::Line;
 use crate::domain::effect::{Answer, Refusal, View};
@@ -58,6 +60,8 @@ pub struct Portal {
     pub api: Option<Api>,
     /// The ways that go through WeChat.
     pub wechat: Wechat,
+    /// The record, for the guests' own pages.
+    pub guests: Option<Guests>,
     /// The words.
     pub texts: Arc<Catalogues>,
 }
@@ -117,6 +121,9 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/f/{token}", get(follow))
         .route("/wx", get(wifi::leave))
         .route(wifi::CALLBACK, get(wifi::come_back))
+        .route("/me", get(mine::show))
+        .route("/me/data", get(mine::download))
+        .route("/me/erase", post(mine::erase).get(home))
         .route("/terms", get(terms))
         .route("/privacy", get(privacy))
         .route("/logo", get(logo))

@@ -36,6 +36,7 @@ fn portal(store: &str) -> Portal {
         country: "86".into(),
         wechat: Wechat::default(),
         api: None,
+        guests: None,
         texts: Arc::new(Catalogues::load().unwrap()),
     }
 }

@@ -8,6 +8,7 @@ use sha2::Sha256;
 
 use super::StoreError;
 use super::book::{Boot, int, meta, set_meta};
+use crate::config::Retention;
 use crate::domain::names::{GuestKey, Mac, SessionId, VisitId};
 
 /// Version of the rows' form.
@@ -15,16 +16,16 @@ const FORM: u8 = 1;
 
 /// What the outbox may hold before the oldest rows are dropped, anonymous ones first.
 #[derive(Clone, Copy, Debug)]
-pub struct Cap {
+pub(super) struct Cap {
     /// Rows.
-    pub rows: i64,
+    pub(super) rows: i64,
     /// Bytes of their JSON.
-    pub bytes: i64,
+    pub(super) bytes: i64,
 }
 
-impl Default for Cap {
-    fn default() -> Self {
-        Self { rows: 1_000_000, bytes: 64 << 20 }
+impl Cap {
+    pub(super) fn of(retention: &Retention) -> Self {
+        Self { rows: retention.outbox_rows.into(), bytes: int(retention.outbox_bytes.0) }
     }
 }
 
@@ -188,12 +189,31 @@ impl Outbox {
         Ok(Some(batch))
     }
 
-    /// Takes a guest out of the rows that have not been sent.
+    /// Puts in something that happened to nobody's device.
+    pub(super) fn put_event(
+        &mut self,
+        connection: &Connection,
+        kind: &str,
+        (boot, at_ms): (&Boot, i64),
+        values: Map<String, Value>,
+    ) -> Result<(), StoreError> {
+        let uuid = connection
+            .prepare_cached("SELECT uuid FROM boot WHERE id = ?1")?
+            .query_row([boot.row], |row| row.get::<_, String>(0))?;
+        let started = boot.wall(at_ms);
+        let mut row =
+            Outgoing { anonymous: !values.contains_key("guest"), unplaced: None, body: values };
+        row.head(kind, started, (boot.row, &uuid, at_ms));
+        self.put(connection, row)
+    }
+
+    /// Takes a guest out of the rows that have not been sent; what they agreed to goes whole.
     pub(super) fn erase(
         &mut self,
         connection: &Connection,
         guest: GuestKey,
     ) -> Result<(), StoreError> {
+        self.delete_named(connection, guest)?;
         let named = format!("\"guest\":\"{guest}\"");
         let rows = connection
             .prepare_cached("SELECT seq, body FROM outbox WHERE seq > ?1 AND instr(body, ?2) > 0")?
@@ -205,6 +225,22 @@ impl Outbox {
             connection
                 .prepare_cached("UPDATE outbox SET body = ?2, anonymous = 1 WHERE seq = ?1")?
                 .execute(params![seq, nobodys])?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what of a guest has nobody's form: consents and an earlier word of erasure.
+    fn delete_named(&mut self, connection: &Connection, guest: GuestKey) -> Result<(), StoreError> {
+        let mut lengths = connection.prepare_cached(
+            r#"DELETE FROM outbox WHERE seq > ?1 AND instr(body, ?2) > 0
+                 AND (instr(body, '"type":"consent"') > 0 OR instr(body, '"type":"erased"') > 0)
+               RETURNING length(CAST(body AS BLOB))"#,
+        )?;
+        let named = format!("\"guest\":\"{guest}\"");
+        let mut rows = lengths.query(params![self.cut, named])?;
+        while let Some(row) = rows.next()? {
+            self.rows -= 1;
+            self.bytes -= row.get::<_, i64>(0)?;
         }
         Ok(())
     }
@@ -292,24 +328,27 @@ impl Outgoing {
     fn read(kind: &str, row: &Row<'_>, secret: &[u8; 32]) -> rusqlite::Result<Self> {
         let (mac, guest): ([u8; 6], Option<[u8; 16]>) = (row.get(2)?, row.get(3)?);
         let started: Option<i64> = row.get(5)?;
-        let mut outgoing = Self {
-            anonymous: guest.is_none(),
-            unplaced: if started.is_none() { Some(row.get(6)?) } else { None },
-            body: Map::new(),
-        };
-        outgoing.set("v", FORM);
-        outgoing.set("type", kind);
+        let mut outgoing = Self { anonymous: guest.is_none(), unplaced: None, body: Map::new() };
+        let uuid = row.get::<_, String>(7)?;
+        outgoing.head(kind, started, (row.get(6)?, &uuid, row.get(4)?));
         outgoing.set("id", row.get::<_, i64>(0)?);
         outgoing.set("zone", row.get::<_, String>(1)?);
         outgoing.set("device", device_key(secret, Mac(mac)));
         outgoing.set("randomised", Mac(mac).is_randomised());
         outgoing.set("guest", guest.map(|guest| GuestKey(guest).to_string()));
-        outgoing.set("started", started);
-        if started.is_none() {
-            outgoing.set("boot", row.get::<_, String>(7)?);
-            outgoing.set("boot_ms", row.get::<_, i64>(4)?);
-        }
         Ok(outgoing)
+    }
+
+    /// What all rows have in common: their kind, and when it began.
+    fn head(&mut self, kind: &str, started: Option<i64>, (boot, uuid, at_ms): (i64, &str, i64)) {
+        self.set("v", FORM);
+        self.set("type", kind);
+        self.set("started", started);
+        if started.is_none() {
+            self.unplaced = Some(boot);
+            self.set("boot", uuid);
+            self.set("boot_ms", at_ms);
+        }
     }
 
     fn set(&mut self, name: &str, value: impl Into<Value>) {

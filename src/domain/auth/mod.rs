@@ -2,4 +2,6 @@
 
 pub(in crate::domain) mod code;
 pub mod follow;
+pub(super) mod pumping;
+pub mod seal;
 pub(in crate::domain) mod throttle;
