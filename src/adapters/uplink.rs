@@ -59,8 +59,8 @@ pub enum UplinkError {
     Http(Box<ureq::Error>),
 }
 
-/// Keeps `line` true until `stop` turns true.
-pub async fn follow(line: watch::Sender<Line>, mut stop: watch::Receiver<bool>) {
+/// Keeps `line` true until `stop` turns true: by route and carrier, and by checks if `check`.
+pub async fn follow(line: watch::Sender<Line>, check: bool, mut stop: watch::Receiver<bool>) {
     let mut failures = 0;
     // The first check comes when the start is over.
     let mut until_check = CHECK_WHILE_DOWN;
@@ -74,6 +74,10 @@ pub async fn follow(line: watch::Sender<Line>, mut stop: watch::Receiver<bool>) 
             set(&line, Line::Down);
             // Asked again as soon as there is a route.
             (failures, until_check) = (FAILURES, 1);
+            continue;
+        }
+        if !check {
+            set(&line, Line::Up);
             continue;
         }
         until_check = until_check.saturating_sub(1);

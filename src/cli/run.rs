@@ -121,7 +121,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let account = services::account(config, &store, &inbox)?;
     let guests = Guests::new(store.clone(), inbox.clone());
-    let (site, bundles, uplink) = site(config, guests.clone(), &texts, account.clone())?;
+    let (site, bundles, uplink) = site(config, guests.clone(), &texts, account.as_ref())?;
     let (mut pages, certificate) =
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
@@ -135,7 +135,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
     pages.spawn(asked);
     tokio::spawn(reload_on(hangups, rules));
-    tokio::spawn(uplink::follow(uplink, closed.clone()));
+    tokio::spawn(uplink::follow(uplink, config.uplink.check, closed.clone()));
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
@@ -168,7 +168,7 @@ fn site(
     config: &Config,
     guests: Guests,
     texts: &Arc<Catalogues>,
-    account: Option<Account>,
+    account: Option<&Account>,
 ) -> anyhow::Result<(portal::Portal, Option<Bundles>, watch::Sender<Line>)> {
     let (base, problems) = Parts::from_config(config);
     for problem in problems {
@@ -189,12 +189,12 @@ fn site(
     Ok((site, bundles, uplink))
 }
 
-fn ways_by_wechat(config: &Config, account: Option<Account>) -> anyhow::Result<wechat::Wechat> {
+fn ways_by_wechat(config: &Config, account: Option<&Account>) -> anyhow::Result<wechat::Wechat> {
     let follow = config.follow.account.clone().map(|name| wechat::Follow {
         account: name,
         store_id: config.store.id.clone(),
         zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
-        backend: account.clone(),
+        backend: account.cloned(),
     });
     let wifi = match config.wechat_wifi.clone() {
         Some(wifi) => {

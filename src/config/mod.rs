@@ -31,7 +31,7 @@ pub use dns::{Dns, Resolver};
 pub use follow::{Follow, WechatWifi};
 pub use garden::{Pass, Place};
 pub use load::{ConfigError, Problem};
-pub use portal::{Portal, Return};
+pub use portal::{Portal, Return, Uplink};
 pub use retention::Retention;
 pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
 pub use units::{Amount, Length, Network, PublicKey, RouterPort, SealKey, Secret, TimeOfDay};
@@ -51,6 +51,9 @@ pub struct Config {
     /// The guest networks, 1 to 32.
     #[serde(default)]
     pub zone: Vec<Zone>,
+    /// The line to the internet.
+    #[serde(default)]
+    pub uplink: Uplink,
     /// DNS for guests who are not online.
     #[serde(default)]
     pub dns: Dns,

@@ -68,3 +68,18 @@ impl Default for Portal {
         }
     }
 }
+
+/// `[uplink]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Uplink {
+    /// Find out whether the line is dead behind a good carrier, as phones do: three well-known
+    /// systems' connectivity checks, one of them every two minutes while it is up.
+    pub check: bool,
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self { check: true }
+    }
+}

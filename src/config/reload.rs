@@ -19,6 +19,7 @@ impl Config {
             brand,
             zone,
             dns,
+            uplink,
             code,
             sms,
             follow,
@@ -37,6 +38,7 @@ impl Config {
         keep("portal", self.portal == portal);
         keep("brand", self.brand == brand);
         keep("dns", self.dns == dns);
+        keep("uplink", self.uplink == uplink);
         keep("code.lifetime", self.code.lifetime == code.lifetime);
         keep("code.countries", self.code.countries == code.countries);
         let (lifetime, countries) = (self.code.lifetime, std::mem::take(&mut self.code.countries));

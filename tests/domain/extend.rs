@@ -19,7 +19,7 @@ fn a_guest_lengthens_a_session_as_often_as_the_zone_allows() {
     house.pass(seconds(30));
     house.tell(Event::Usage(vec![Usage { session: id, up: 300, down: 200, spent: false }]));
     let View::Online { left, used, extend, .. } = house.page(mac(1), Ask::Extend) else { panic!() };
-    let rest = length * 2 - seconds(30);
+    let rest = (length * 2).saturating_sub(seconds(30));
     assert_eq!((left, used, extend), (Some(rest), (300, 200), true));
     assert_eq!(house.grants(), [id]);
     // After it has run out, without a code: a session of its own.

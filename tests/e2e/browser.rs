@@ -90,9 +90,9 @@ fn branded(zone: &str) -> Settings {
          offers = [{ title = \"Second cup at half price\", text = \"Today from 2 to 5 pm: show this \
          page.\", url = \"https://jade.example/\" }]";
     let looks = format!(
-        "name = \"翡翠茶馆 Jade\"\nlogo = {:?}\nhero = {:?}\n{words}",
-        brand.join("logo.svg"),
-        brand.join("hero.svg")
+        "name = \"翡翠茶馆 Jade\"\nlogo = \"{}\"\nhero = \"{}\"\n{words}",
+        brand.join("logo.svg").display(),
+        brand.join("hero.svg").display()
     );
     let zone = format!("name = \"guest\"\ninterface = \"br-guest\"\n{zone}");
     Settings::new().with("[brand]", &looks).with("[[zone]]", &zone)

@@ -43,8 +43,11 @@ fn the_examples_are_valid() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "toml") {
-            Gateway::tool(&["check", entry.path().to_str().unwrap()]).ok();
+        let path = entry.path();
+        // The backend's own is read by its own test.
+        let routers = path.extension().is_some_and(|extension| extension == "toml");
+        if routers && !path.ends_with("hq.toml") {
+            Gateway::tool(&["check", path.to_str().unwrap()]).ok();
             count += 1;
         }
     }

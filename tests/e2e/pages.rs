@@ -113,7 +113,7 @@ fn tries_that_are_too_many_are_answered_with_a_way_on() {
 #[test]
 fn the_pages_say_when_the_line_is_down() {
     let mut lab = Lab::new(2);
-    let gateway = lab.maitred(&Settings::new());
+    let gateway = lab.maitred(&Settings::new().with("[uplink]", "check = true"));
     lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
     let [stranger, online] = &lab.guests[..] else { unreachable!() };
     online.log_in(&gateway);

@@ -1,5 +1,6 @@
 //! Guests who pretend to be others.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 
 use crate::lab::{
-    Dhcp, Guest, Lab, ROUTER_MAC, ROUTER_V4, ROUTER_V6, Settings, WEB_V4, WEB_V6, Wire, until,
+    Dhcp, Guest, Internet, Lab, ROUTER_MAC, ROUTER_V4, ROUTER_V6, Settings, WEB_V4, WEB_V6, Wire,
+    until,
 };
 
 fn mac(guest: &Guest) -> [u8; 6] {
@@ -176,4 +178,51 @@ fn a_guest_online_cannot_send_in_a_strangers_name() {
     }
     assert_eq!(tap.packets(), Vec::<String>::new());
     assert_eq!(guest.ping(WEB_V4, 1), 1);
+}
+
+/// A datagram from the internet's echo service, sent by somebody in the store.
+fn forged_echo(at: [u8; 6], to: IpAddr, port: u16) -> Vec<u8> {
+    let link = PacketBuilder::ethernet2(at, ROUTER_MAC);
+    let packet = match to {
+        IpAddr::V4(to) => link.ipv4(WEB_V4.parse::<Ipv4Addr>().unwrap().octets(), to.octets(), 64),
+        IpAddr::V6(to) => link.ipv6(WEB_V6.parse::<Ipv6Addr>().unwrap().octets(), to.octets(), 64),
+    };
+    let mut frame = Vec::new();
+    packet.udp(Internet::ECHO, port).write(&mut frame, b"forged").unwrap();
+    frame
+}
+
+#[test]
+fn nobody_in_the_store_answers_in_the_internets_name() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [victim, forger] = &lab.guests[..] else { unreachable!() };
+    victim.log_in(&gateway);
+    for (own, server, seen_outside) in
+        [(victim.v4(), WEB_V4, "198.51.100.2".to_owned()), (victim.v6(), WEB_V6, victim.v6())]
+    {
+        let own: IpAddr = own.parse().unwrap();
+        let socket = victim.netns.within(|| UdpSocket::bind((own, 0)).unwrap());
+        socket.connect((server, Internet::ECHO)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let mut answer = [0; 16];
+        let mut echo = || {
+            socket.send(b"asked").unwrap();
+            socket.recv(&mut answer).map(|length| answer[..length].to_vec())
+        };
+        assert_eq!(echo().unwrap(), b"asked");
+        // By turns a stranger, then a guest who is online as well.
+        for online in [false, true] {
+            if online && !forger.online() {
+                forger.log_in(&gateway);
+            }
+            let frame = forged_echo(mac(forger), seen_outside.parse().unwrap(), port);
+            let wire = Wire::open(&forger.netns);
+            (0..5).for_each(|_| wire.send(&frame));
+            assert_eq!(echo().unwrap(), b"asked", "{own}");
+            assert!(socket.recv(&mut [0; 16]).is_err(), "{own}");
+        }
+    }
 }

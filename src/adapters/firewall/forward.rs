@@ -29,7 +29,7 @@ impl Plan {
     /// the mark that the upload left on the connection, and come as answers alone, from outside: an
     /// answer that comes from a guest network is forged.
     fn online(&self) -> Vec<Rule> {
-        let to = || [answer(), self.from_outside(), self.session()];
+        let to = || [answer(), self.outside(), self.session()];
         vec![
             rule("guest_forward", self.from(), [lookup(UP), accept()]),
             rule("guest_forward", to(), [lookup(DOWN), accept()]),
@@ -107,7 +107,7 @@ impl Plan {
     }
 
     /// The packet came from no guest network. Comparing a few names costs less than a look-up.
-    fn from_outside(&self) -> Vec<Expr> {
+    fn outside(&self) -> Vec<Expr> {
         let names = self.zones.iter().map(|zone| keys::ifname(&zone.interface));
         let others = names.map(|data| Expr::Cmp { op: CmpOp::Neq, sreg: Reg::R0, data });
         std::iter::once(Expr::Meta { key: MetaKey::IifName, dreg: Reg::R0 }).chain(others).collect()
