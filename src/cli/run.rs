@@ -125,12 +125,9 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let (mut pages, certificate) =
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
-    let more = services::More {
-        account,
-        bundles,
-        notes: services::notes(site.line, certificate),
-        record: recorder(guests, secrets, site.country),
-    };
+    let notes = services::notes(site.line, certificate);
+    let record = recorder(guests, secrets, site.country);
+    let more = services::More { account, bundles, notes, record };
     let services = services::control(config, clock, &store, &counters, &rules, more)?;
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
     pages.spawn(asked);

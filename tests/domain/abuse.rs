@@ -72,7 +72,7 @@ impl Attacker {
     /// One device asks for a code, then guesses until nobody listens.
     fn turn(&mut self, mac: Mac) {
         // Few numbers for the numbers' limits, many ranges for the others.
-        let number = (self.random(40) * 10_000 + self.random(3)) as u32;
+        let number = u32::try_from(self.random(40) * 10_000 + self.random(3)).unwrap();
         let effects = self.ask(mac, code_to(number));
         for effect in effects {
             match effect {
@@ -134,7 +134,7 @@ impl Attacker {
             let counts = times.iter().enumerate().map(|(place, from)| within(*from) - place);
             counts.max().unwrap_or(0)
         };
-        times.values().map(most_of).max().unwrap_or(0) as u32
+        u32::try_from(times.values().map(most_of).max().unwrap_or(0)).unwrap()
     }
 }
 

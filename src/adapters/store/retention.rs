@@ -4,13 +4,15 @@ use rusqlite::params;
 
 use super::StoreError;
 use super::book::{Book, DAY, int, millis};
-use crate::config::Length;
+use crate::config::{Length, Retention};
 use crate::domain::names::BootTime;
+
+type Term = fn(&Retention) -> Length;
 
 /// Each term and what it deletes. `?1` is its border in wall time, `?2` this boot, whose rows may
 /// yet learn the time. A row of another boot that nobody knows the time of goes with its younger
 /// neighbours. The newest visit and session stay: numbers count on from them.
-const TERMS: [(fn(&crate::config::Retention) -> Length, &str); 5] = [
+const TERMS: [(Term, &str); 5] = [
     (
         |terms| terms.visits,
         "DELETE FROM visit WHERE dwell IS NOT NULL AND id < (SELECT max(id) FROM visit)

@@ -134,7 +134,26 @@ fn a_guest_can_see_all_that_is_kept_of_them_and_nothing_of_others() {
     bench.close();
 }
 
-/// Every day a device of its own comes with a guest of its own, and one that comes every day.
+/// A guest and a device of this day's own, and a device that is heard of every day.
+fn trade(day: i64) -> Vec<Record> {
+    let number = day.unsigned_abs();
+    let (key, fresh) = (u8::try_from(day % 250).unwrap() + 1, 1000 + number);
+    vec![
+        opened(number, fresh, Some(key), 1000),
+        agreed(key, fresh, 1100),
+        Record::SessionStarted {
+            grant: grant(number, fresh),
+            identity: Identity::Guest(guest(key)),
+            method: Method::Sms,
+            address: None,
+            at: BootTime(1200),
+        },
+        ended(number, 2000),
+        closed(number, 1000, 2000),
+        Record::Device { mac: mac(7), zone: ZoneId(0), hostname: None, at: BootTime(3) },
+    ]
+}
+
 #[test]
 fn over_a_year_nothing_outlives_its_term() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,23 +174,7 @@ fn over_a_year_nothing_outlives_its_term() {
         if day % 10 != 0 {
             bench.store.clock_trusted(day * DAY).unwrap();
         }
-        let number = day.unsigned_abs();
-        let (key, fresh) = ((day % 250) as u8 + 1, 1000 + number);
-        bench.put([opened(number, fresh, Some(key), 1000), agreed(key, fresh, 1100)]);
-        bench.put([Record::SessionStarted {
-            grant: grant(number, fresh),
-            identity: Identity::Guest(guest(key)),
-            method: Method::Sms,
-            address: None,
-            at: BootTime(1200),
-        }]);
-        bench.put([ended(number, 2000), closed(number, 1000, 2000)]);
-        bench.put([Record::Device {
-            mac: mac(7),
-            zone: ZoneId(0),
-            hostname: None,
-            at: BootTime(3),
-        }]);
+        bench.put(trade(day));
         bench.close();
         if day % 73 == 0 && day % 10 != 0 {
             let age = |sql: &str| day - value::<i64>(&plan.path, sql) / DAY;
