@@ -1,5 +1,6 @@
 //! The words: one catalogue a language, read once. Placeholders are `{name}`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -43,13 +44,37 @@ impl Catalogues {
 const CHINESE: &str = include_str!("../../../templates/i18n/zh-CN.toml");
 const ENGLISH: &str = include_str!("../../../templates/i18n/en.toml");
 
-/// Makes a struct of texts, each of which a catalogue must have.
+/// Makes a struct of texts, each of which a catalogue must have, and no others.
 macro_rules! texts {
     ($name:ident: $($text:ident),* $(,)?) => {
         #[derive(Debug, Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(try_from = "Section")]
         pub(super) struct $name { $(pub(super) $text: String),* }
+
+        impl TryFrom<Section> for $name {
+            type Error = String;
+
+            fn try_from(mut section: Section) -> Result<Self, String> {
+                let read = Self { $($text: section.take(stringify!($text))?),* };
+                section.end().map(|()| read)
+            }
+        }
     };
+}
+
+/// A section of a catalogue as it is read: one way for all of them, where a derived one for each
+/// would be a tenth of a megabyte.
+#[derive(Deserialize)]
+struct Section(BTreeMap<String, String>);
+
+impl Section {
+    fn take(&mut self, text: &str) -> Result<String, String> {
+        self.0.remove(text).ok_or_else(|| format!("missing text {text}"))
+    }
+
+    fn end(self) -> Result<(), String> {
+        self.0.into_keys().next().map_or(Ok(()), |text| Err(format!("unknown text {text}")))
+    }
 }
 
 /// The words of one language.
