@@ -214,6 +214,7 @@ pub fn portal(bytes: &[u8]) {
             wechat: Wechat::default(),
             vouchers: false,
             api: None,
+            guests: None,
             texts: Arc::clone(&TEXTS),
         };
         let [address, local] = ["192.0.2.77", "192.0.2.1"].map(|a| a.parse::<IpAddr>().unwrap());

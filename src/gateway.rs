@@ -150,6 +150,9 @@ impl Gateway {
     }
 
     fn store(&self, record: Record) -> Option<Event> {
+        if let Record::Alarm { begins, sent, accepted, .. } = record {
+            warn!(begins, sent, accepted, "few codes come back: messages may be pumped");
+        }
         let answered = match &record {
             Record::SessionStarted { grant, .. } => Some(grant.session),
             _ => None,

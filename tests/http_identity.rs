@@ -105,6 +105,7 @@ fn serve(listeners: ZoneListeners, heard: &mpsc::Sender<Client>) {
             wechat: Wechat::default(),
             vouchers: false,
             api: None,
+            guests: None,
             texts: Arc::new(Catalogues::load().unwrap()),
         };
         let (_running, stop) = watch::channel(false);

@@ -40,6 +40,7 @@ const IMPURE: &[&str] = &[
 /// Crates that only compute, and are therefore open to the domain.
 const PURE_CRATES: &[&str] = &[
     "argon2",
+    "crypto_box",
     "data_encoding",
     "ed25519_dalek",
     "hmac",

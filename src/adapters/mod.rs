@@ -8,6 +8,7 @@ pub mod control;
 pub mod dns;
 pub mod dnsmasq;
 pub mod firewall;
+pub mod guests;
 pub mod http;
 pub mod inbox;
 pub mod keys;

@@ -5,7 +5,9 @@
 mod check;
 mod clients;
 mod doctor;
+mod export;
 mod grant;
+mod guest;
 #[cfg(feature = "hq")]
 mod hq;
 mod limit;
@@ -14,6 +16,7 @@ mod list;
 mod names;
 mod password;
 mod print;
+mod record;
 mod reload;
 mod revoke;
 mod rules;
@@ -81,6 +84,10 @@ enum Verb {
     Stats(Output),
     /// Send to HQ what it has not got yet.
     Sync(sync::Arguments),
+    /// Show, export or forget what is kept of a guest.
+    Guest(guest::Arguments),
+    /// Write the access log to files, for an inspection.
+    Export(export::Arguments),
     /// Make keys for follow tokens, and tokens for tests.
     Token(token::Arguments),
     /// Make, list and revoke vouchers.
@@ -138,6 +145,8 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Reload => reload::reload(config),
         Verb::Stats(output) => stats::stats(config, &output),
         Verb::Sync(sync) => sync::sync(config, &sync),
+        Verb::Guest(guest) => guest::guest(config, guest),
+        Verb::Export(export) => export::export(config, export),
         Verb::Token(token) => token::token(&token),
         Verb::Voucher(verb) => voucher::voucher(config, verb),
         #[cfg(feature = "hq")]

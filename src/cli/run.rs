@@ -19,6 +19,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::names::Names;
+use super::record::recorder;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::account::Account;
@@ -26,6 +27,7 @@ use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
 use crate::adapters::dnsmasq::Announcement;
+use crate::adapters::guests::Guests;
 use crate::adapters::http::api::Api;
 use crate::adapters::http::brand::Parts;
 use crate::adapters::http::catalogue::Catalogues;
@@ -91,7 +93,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let (table, found) = table.await.context("opening the firewall")??;
     let secrets = Secrets { guest_key: keys.guest };
     let state = rules::State::load(config)?;
-    let mut domain = Domain::new(state.policy(), secrets, keys::random()?);
+    let mut domain = Domain::new(state.policy(), secrets.clone(), keys::random()?);
     let first = domain.restore(snapshot, found.sessions(), clock.now());
 
     let texts = Arc::new(Catalogues::load()?);
@@ -118,11 +120,14 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let account = services::account(config, &store, &inbox)?;
-    let (site, bundles, uplink) = site(config, &texts, account.as_ref())?;
+    let guests = Guests::new(store.clone(), inbox.clone());
+    let (site, bundles, uplink) = site(config, guests.clone(), &texts, account.as_ref())?;
     let (mut pages, certificate) =
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
-    let more = services::More { account, bundles, notes: services::notes(site.line, certificate) };
+    let notes = services::notes(site.line, certificate);
+    let record = recorder(guests, secrets, site.country);
+    let more = services::More { account, bundles, notes, record };
     let services = services::control(config, clock, &store, &counters, &rules, more)?;
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
     pages.spawn(asked);
@@ -149,7 +154,7 @@ fn open_store(
         zones: &zones,
         device_secret: keys.device,
         commit_every: config.store.commit_every.0,
-        outbox: store::Cap::default(),
+        retention: config.retention,
     };
     Ok(Store::open(&settings, clock.now(), inbox)?)
 }
@@ -158,6 +163,7 @@ fn open_store(
 /// their looks, and what they say of the line.
 fn site(
     config: &Config,
+    guests: Guests,
     texts: &Arc<Catalogues>,
     account: Option<&Account>,
 ) -> anyhow::Result<(portal::Portal, Option<Bundles>, watch::Sender<Line>)> {
@@ -175,6 +181,7 @@ fn site(
         wechat: ways_by_wechat(config, account)?,
         vouchers: config.voucher.enabled,
         api: None,
+        guests: Some(guests),
         texts: Arc::clone(texts),
     };
     Ok((site, bundles, uplink))

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::rules::Rules;
 use crate::adapters::account::{self, Account};
 use crate::adapters::capture::{Captures, Counts, Tally};
-use crate::adapters::control::{self, Notes, Services};
+use crate::adapters::control::{self, Notes, Recorder, Services};
 use crate::adapters::dns::{self, Forwarder};
 use crate::adapters::http::tls::Standing;
 use crate::adapters::http::{self, staff};
@@ -97,7 +97,7 @@ pub(super) fn control(
     store: &Store,
     counters: &Arc<Counters>,
     rules: &Arc<Rules>,
-    More { account, bundles, notes }: More,
+    More { account, bundles, notes, record }: More,
 ) -> anyhow::Result<Services> {
     let today = today(config, clock, store)?;
     let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
@@ -123,7 +123,7 @@ pub(super) fn control(
     });
     let change = rules.changer();
     let counters = Arc::clone(&counters.control);
-    Ok(Services { zones, notes, stats, sync, flush, change, counters })
+    Ok(Services { zones, notes, stats, sync, flush, change, record, counters })
 }
 
 /// What not every store has.
@@ -131,6 +131,7 @@ pub(super) struct More {
     pub(super) account: Option<Account>,
     pub(super) bundles: Option<Bundles>,
     pub(super) notes: Notes,
+    pub(super) record: Recorder,
 }
 
 /// The thread that asks the account's backend, if the store has one.
@@ -264,6 +265,7 @@ fn messages(counters: &sms::Counters) -> Value {
             "taken": tally.taken,
             "failed": tally.failed,
             "mean_ms": mean.map(millis),
+            "resting": tally.resting,
             "slowest_ms": mean.map(|_| millis(tally.slowest)),
         })
     };

@@ -2,6 +2,7 @@
 
 mod follow;
 mod garden;
+mod privacy;
 mod sms;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     zones(config, &mut found);
     garden::check(config, &mut found);
     code(config, &mut found);
+    privacy::check(config, &mut found);
     sms::check(config, &mut found);
     visit(config, &mut found);
     staff(config, &mut found);
@@ -232,6 +234,7 @@ fn code(config: &Config, found: &mut Found) {
         ("code.per_number_hour", code.per_number_hour),
         ("code.per_number_day", code.per_number_day),
         ("code.per_prefix_day", code.per_prefix_day),
+        ("code.per_zone_day", code.per_zone_day),
         ("code.per_store_day", code.per_store_day),
     ] {
         found.unless(count > 0, path, "must be at least 1; without [sms] no codes are sent");

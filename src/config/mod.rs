@@ -1,6 +1,7 @@
 //! TOML → a validated [`Config`]. Unknown keys, impossible values and contradictions are refused
 //! with the line they stand on; secrets never print.
 
+mod alarm;
 mod brand;
 mod check;
 mod dns;
@@ -10,6 +11,7 @@ mod load;
 mod policy;
 mod portal;
 mod reload;
+mod retention;
 mod sms;
 mod units;
 mod voucher;
@@ -23,6 +25,7 @@ use serde::Deserialize;
 use crate::clock::Trust;
 use crate::domain::names::Mac;
 
+pub use alarm::Alarm;
 pub use brand::{Brand, Colour, Offer, PICTURES_MAX, Words};
 pub(crate) use check::display_name;
 pub use dns::{Dns, Resolver};
@@ -30,8 +33,9 @@ pub use follow::{Follow, WechatWifi};
 pub use garden::{Pass, Place};
 pub use load::{ConfigError, Problem};
 pub use portal::{Portal, Return, Uplink};
+pub use retention::Retention;
 pub use sms::{Aliyun, Modem, ModemTool, Sms, Tencent, Twilio};
-pub use units::{Amount, Length, Network, PublicKey, RouterPort, Secret, TimeOfDay};
+pub use units::{Amount, Length, Network, PublicKey, RouterPort, SealKey, Secret, TimeOfDay};
 pub use voucher::Voucher;
 
 /// The whole file.
@@ -74,6 +78,9 @@ pub struct Config {
     /// What a visit is.
     #[serde(default)]
     pub visit: Visit,
+    /// How long the record is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// The page for staff.
     pub staff: Option<Staff>,
     /// The head office.
@@ -198,10 +205,14 @@ pub struct Code {
     pub per_number_day: u32,
     /// Messages that numbers with the same first digits (all but the last four) may get in a day.
     pub per_prefix_day: u32,
+    /// Messages a zone may cause in a day.
+    pub per_zone_day: u32,
     /// Messages the store may send in a day.
     pub per_store_day: u32,
     /// Country codes that messages may go to; the first is assumed.
     pub countries: Vec<String>,
+    /// When too few codes come back.
+    pub alarm: Alarm,
 }
 
 /// `[visit]`
@@ -253,6 +264,8 @@ pub struct Hq {
     pub bundle_url: Option<String>,
     /// Ed25519 public key (base64) that the bundle is signed with.
     pub bundle_key: Option<PublicKey>,
+    /// X25519 public key (base64) to which phone numbers and openids are sealed for HQ.
+    pub seal_key: Option<SealKey>,
 }
 
 /// `[firewall]`
@@ -309,8 +322,10 @@ impl Default for Code {
             per_number_hour: 5,
             per_number_day: 10,
             per_prefix_day: 50,
+            per_zone_day: 1000,
             per_store_day: 1000,
             countries: vec!["86".into()],
+            alarm: Alarm::default(),
         }
     }
 }

@@ -19,10 +19,13 @@ impl Config {
                 per_number_hour: code.per_number_hour,
                 per_number_day: code.per_number_day,
                 per_prefix_day: code.per_prefix_day,
+                per_zone_day: code.per_zone_day,
                 per_store_day: code.per_store_day,
                 countries: code.countries.clone(),
+                alarm: code.alarm.into(),
             },
             follow_keys: self.follow.keys.iter().map(|key| key.0).collect(),
+            seal_key: self.hq.as_ref().and_then(|hq| hq.seal_key.as_ref()).map(|key| key.0),
             pass: self.pass.as_ref().map(|pass| PassPolicy {
                 length: pass.length.0,
                 per_device_day: pass.per_device_day,

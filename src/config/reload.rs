@@ -27,6 +27,7 @@ impl Config {
             wechat_wifi,
             voucher,
             visit,
+            retention,
             staff,
             hq,
             firewall,
@@ -48,6 +49,7 @@ impl Config {
         keep("pass", self.pass == pass);
         keep("visit.visitor_after", self.visit.visitor_after == visit.visitor_after);
         self.visit = super::Visit { visitor_after: self.visit.visitor_after, ..visit };
+        keep("retention", self.retention == retention);
         keep("staff", self.staff == staff);
         keep("hq", self.hq == hq);
         keep("firewall", self.firewall == firewall);

@@ -146,6 +146,21 @@ impl<'de> Deserialize<'de> for PublicKey {
     }
 }
 
+/// An X25519 public key (RFC 7748), in base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealKey(pub [u8; 32]);
+
+impl<'de> Deserialize<'de> for SealKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = data_encoding::BASE64.decode(text.as_bytes()).ok();
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| bad(&text, "an X25519 public key: 32 bytes in base64"))
+    }
+}
+
 /// An address or a network: `198.51.100.7`, `2001:db8::/32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {

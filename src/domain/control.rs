@@ -19,7 +19,10 @@ impl Domain {
         effects: &mut Vec<Effect>,
     ) {
         let answer = match *command {
-            Command::Status => Some(Report::Status(self.status(now))),
+            Command::Status => {
+                self.judge_codes(now, effects);
+                Some(Report::Status(self.status(now)))
+            }
             Command::Clients => {
                 let rows = self.devices.iter().map(|(key, device)| self.row(key, device, now));
                 Some(Report::Clients(rows.collect()))
@@ -70,6 +73,7 @@ impl Domain {
             visits: self.devices.iter().filter(|(_, device)| present(device)).count(),
             codes_sent: self.counters.codes_sent,
             codes_accepted: self.counters.codes_accepted,
+            alarm: self.pumping.stands(),
             clock_trusted: now.wall.is_some(),
             rebuilds: self.counters.rebuilds,
             moves: self.counters.moves,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::seal::Sealed;
 use super::auth::voucher::{Batch, Hash, Which};
 use super::event::{Consent, Language};
 use super::names::{
@@ -120,6 +121,9 @@ pub enum Record {
         mac: Mac,
         /// What staff may see of the identity.
         mask: String,
+        /// The identity, for HQ alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sealed: Option<Sealed>,
         /// What the guest agreed to.
         consent: Consent,
         /// How.
@@ -219,6 +223,20 @@ pub enum Record {
         number: GuestKey,
         /// Among which range of numbers.
         prefix: GuestKey,
+        /// In which zone.
+        #[serde(default)]
+        zone: ZoneId,
+        /// When.
+        at: BootTime,
+    },
+    /// Too few codes come back, or enough again.
+    Alarm {
+        /// It begins, or ends.
+        begins: bool,
+        /// Messages looked at.
+        sent: u32,
+        /// Those whose codes were accepted.
+        accepted: u32,
         /// When.
         at: BootTime,
     },
@@ -321,6 +339,11 @@ pub enum View {
         reason: EndReason,
         /// Whether the guest may lengthen it even now.
         extend: bool,
+    },
+    /// Online, as this guest: whom the data on the page is of.
+    Mine {
+        /// Who.
+        guest: GuestKey,
     },
     /// On the blocked list.
     Blocked,

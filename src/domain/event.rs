@@ -179,6 +179,8 @@ pub enum Ask {
         /// That device's session.
         session: SessionId,
     },
+    /// Who the guest of this device's session is: `View::Mine`, or the page of the step.
+    Mine,
     /// Lengthen this device's session, or the one that has just run out.
     Extend,
     /// End this device's session.
@@ -358,6 +360,8 @@ pub struct SavedMessage {
     pub number: super::names::GuestKey,
     /// Among which range of numbers.
     pub prefix: super::names::GuestKey,
+    /// In which zone, if there still is that zone.
+    pub zone: Option<ZoneId>,
     /// How long ago; zero if no clock can tell, so that a power cut gives nobody a new allowance.
     pub age: Duration,
 }

@@ -34,6 +34,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use auth::follow::UsedTokens;
+use auth::pumping::Pumping;
 use auth::throttle::Throttle;
 use auth::voucher::Vouchers;
 use device::{Devices, Key, Turnstile};
@@ -63,6 +64,7 @@ pub struct Domain {
     guests: Guests,
     passes: Passes,
     throttle: Throttle,
+    pumping: Pumping,
     tokens: UsedTokens,
     vouchers: Vouchers,
     turnstile: Turnstile,
@@ -113,6 +115,7 @@ impl Domain {
             guests: Guests::default(),
             passes: Passes::default(),
             throttle: Throttle::new(),
+            pumping: Pumping::default(),
             tokens: UsedTokens::default(),
             vouchers: Vouchers::default(),
             turnstile: Turnstile::new(),

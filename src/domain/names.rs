@@ -98,7 +98,9 @@ impl<'de> Deserialize<'de> for Mac {
 }
 
 /// A zone, by its place in the configuration. Rows on disk carry the zone's name instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
 pub struct ZoneId(pub u8);
 
 /// One session's number; counts up over the life of the database.

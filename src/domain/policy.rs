@@ -19,6 +19,8 @@ pub struct Policy {
     pub code: CodePolicy,
     /// Public halves of the keys that sign follow tokens; two during a rotation.
     pub follow_keys: Vec<[u8; 32]>,
+    /// HQ's public key (X25519), to which identities are sealed; nothing is if `None`.
+    pub seal_key: Option<[u8; 32]>,
     /// The pass for the app in which a guest follows the store's account, if there is one.
     pub pass: Option<PassPolicy>,
     /// When a visit ends and what counts as one.
@@ -133,8 +135,8 @@ pub struct CodePolicy {
     pub tries: u8,
     /// A device waits this long before it may ask again.
     pub resend_after: Duration,
-    /// Messages a device, a number, a range of numbers (all but the last four digits) and the
-    /// store may cause in a day; a number also per hour.
+    /// Messages a device, a number, a range of numbers (all but the last four digits), a zone
+    /// and the store may cause in a day; a number also per hour.
     pub per_device_day: u32,
     /// See [`Self::per_device_day`].
     pub per_number_hour: u32,
@@ -143,9 +145,45 @@ pub struct CodePolicy {
     /// See [`Self::per_device_day`].
     pub per_prefix_day: u32,
     /// See [`Self::per_device_day`].
+    pub per_zone_day: u32,
+    /// See [`Self::per_device_day`].
     pub per_store_day: u32,
     /// Country codes that messages may go to; the first is assumed for a number without one.
     pub countries: Vec<String>,
+    /// When too few codes come back.
+    pub alarm: AlarmPolicy,
+}
+
+/// The alarm for messages whose codes nobody types in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmPolicy {
+    /// Messages of this time are looked at.
+    pub window: Duration,
+    /// With fewer there is no alarm.
+    pub at_least: u32,
+    /// Below this share of accepted codes, 0 to 100, there is.
+    pub percent: u8,
+    /// What follows.
+    pub then: OnAlarm,
+}
+
+impl AlarmPolicy {
+    /// Never.
+    pub const QUIET: Self =
+        Self { window: Duration::ZERO, at_least: u32::MAX, percent: 0, then: OnAlarm::Tell };
+}
+
+/// What becomes of messages while the alarm stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAlarm {
+    /// They go out.
+    Tell,
+    /// One a minute goes out.
+    #[default]
+    Slow,
+    /// None goes out.
+    Pause,
 }
 
 /// Passes to the app's garden.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::Domain;
 use super::auth::code::Pending;
 use super::auth::follow::{Card, Token};
+use super::auth::pumping::Rate;
+use super::auth::seal::Sealed;
 use super::device::Key;
 use super::effect::{Effect, EndReason, Message, Method, Record, Refusal, View};
 use super::event::{Ask, Client, Consent, Language};
@@ -94,7 +96,9 @@ impl Domain {
                 self.use_voucher(key, (&code, &consent), request, now, effects)
             }
             Ask::Extend => self.extend_ended(key, request, now, effects),
-            Ask::Look | Ask::Logout | Ask::EndOther { .. } => Some(self.step(key, None, now)),
+            Ask::Look | Ask::Mine | Ask::Logout | Ask::EndOther { .. } => {
+                Some(self.step(key, None, now))
+            }
         }
     }
 
@@ -124,10 +128,17 @@ impl Domain {
                     self.end_other(id, *other, now, effects);
                     self.online(id, request, now, effects)
                 }
+                Ask::Mine
+                    if let Identity::Guest(guest) = session.identity
+                        && guest != GuestKey::NOBODY
+                        && self.throttle.token(key.mac, now.boot).is_ok() =>
+                {
+                    Some(View::Mine { guest })
+                }
                 _ => self.online(id, request, now, effects),
             };
         }
-        if matches!(ask, Ask::Look) {
+        if matches!(ask, Ask::Look | Ask::Mine) {
             Some(self.step(key, None, now))
         } else {
             self.wait(id, request)
@@ -195,15 +206,25 @@ impl Domain {
             return Err(Refusal::Country);
         }
         self.room(key)?;
+        self.judge_codes(now, effects);
+        let policy = &self.policy.code;
+        if !self.pumping.allows(&policy.alarm, now.boot) {
+            return Err(Refusal::TooMany);
+        }
         let (number, prefix) = (self.secrets.phone_guest(&phone), self.secrets.prefix(&phone));
-        self.throttle.message(key.mac, number, prefix, policy, now.boot)?;
-        let counted = Record::MessageCounted { mac: key.mac, number, prefix, at: now.boot };
+        self.throttle.message((key.zone, key.mac), number, prefix, policy, now.boot)?;
+        let Key { zone, mac } = key;
+        let counted = Record::MessageCounted { mac, number, prefix, zone, at: now.boot };
         effects.push(Effect::Store(counted));
         let message = self.next_message;
         self.next_message = message.wrapping_add(1);
+        self.pumping.sent(message, now.boot);
         let for_whom = (key.mac, &phone, consent);
-        let (pending, code) =
+        let (mut pending, code) =
             Pending::new(for_whom, (message, now.boot), policy, &self.secrets, &mut self.rng);
+        if let Some(hq) = self.policy.seal_key {
+            pending.sealed = Sealed::phone(&phone, hq, &mut self.rng);
+        }
         let device = self.devices.get_mut(key).ok_or(Refusal::Failed)?;
         device.code = Some(Box::new(pending));
         device.following = false;
@@ -226,8 +247,11 @@ impl Domain {
         code.check(typed, key.mac, &self.secrets, now.boot)?;
         let code = device.code.take().ok_or(Refusal::CodeExpired)?;
         self.counters.codes_accepted += 1;
-        let Pending { guest, mask, consent, .. } = *code;
-        self.verified(key, guest, (mask, consent), Method::Sms, now, effects);
+        let Pending { guest, mask, consent, sealed, message, .. } = *code;
+        self.pumping.accepted(message);
+        self.judge_codes(now, effects);
+        let who = (guest, mask, sealed);
+        self.verified(key, who, consent, Method::Sms, now, effects);
         Ok(guest)
     }
 
@@ -255,7 +279,8 @@ impl Domain {
         effects.push(Effect::Store(Record::TokenUsed { nonce, expires }));
         let mask = format!("*{:02x}", token.guest.0[15]);
         // HQ has the follower's consent; none was given here.
-        self.verified(key, token.guest, (mask, Consent::default()), Method::Follow, now, effects);
+        let who = (token.guest, mask, None);
+        self.verified(key, who, Consent::default(), Method::Follow, now, effects);
         Ok(token.guest)
     }
 
@@ -271,23 +296,35 @@ impl Domain {
         self.throttle.token(key.mac, now.boot)?;
         let guest = self.secrets.openid_guest(openid);
         let mask = format!("*{:02x}", guest.0[15]);
-        self.verified(key, guest, (mask, Consent::default()), Method::WechatWifi, now, effects);
+        let hq = self.policy.seal_key;
+        let sealed = hq.and_then(|hq| Sealed::openid(openid, hq, &mut self.rng));
+        let who = (guest, mask, sealed);
+        self.verified(key, who, Consent::default(), Method::WechatWifi, now, effects);
         Ok(guest)
     }
 
     fn verified(
         &mut self,
         key: Key,
-        guest: GuestKey,
-        (mask, consent): (String, Consent),
+        (guest, mask, sealed): (GuestKey, String, Option<Sealed>),
+        consent: Consent,
         method: Method,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
         self.guests.prove(key.mac, guest, &mask, now.boot);
         let (mac, at) = (key.mac, now.boot);
-        effects.push(Effect::Store(Record::Verified { guest, mac, mask, consent, method, at }));
+        let verified = Record::Verified { guest, mac, mask, sealed, consent, method, at };
+        effects.push(Effect::Store(verified));
         self.know_guest(key, guest, effects);
+    }
+
+    /// Looks at how many codes come back; the alarm is an event of the record.
+    pub(super) fn judge_codes(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(Rate { sent, accepted }) = self.pumping.judge(&self.policy.code, now.boot) {
+            let (begins, at) = (self.pumping.stands(), now.boot);
+            effects.push(Effect::Store(Record::Alarm { begins, sent, accepted, at }));
+        }
     }
 
     /// Opens a session for a guest, or says why not.
@@ -328,6 +365,7 @@ impl Domain {
             self.counters.codes_sent += 1;
             return;
         };
+        self.pumping.unsent(message);
         for zone in self.zones() {
             let code = self.devices.get_mut(Key { zone, mac }).and_then(|d| d.code.as_mut());
             if let Some(code) = code.filter(|code| code.message == message) {

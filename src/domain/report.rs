@@ -39,6 +39,8 @@ pub struct Status {
     pub codes_sent: u32,
     /// Codes accepted since the start.
     pub codes_accepted: u32,
+    /// Whether too few codes come back: somebody may pump messages.
+    pub alarm: bool,
     /// Whether wall time is trusted.
     pub clock_trusted: bool,
     /// Times the table was rebuilt since the start.

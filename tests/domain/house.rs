@@ -11,7 +11,7 @@ use maitred::domain::event::{Ask, Client, Command, Consent, Event, Evidence, Lan
 use maitred::domain::names::{
     BootTime, GuestKey, Mac, Now, Phone, RequestId, SessionId, WallTime, ZoneId,
 };
-use maitred::domain::policy::{CodePolicy, Limits, Policy, VisitPolicy, ZonePolicy};
+use maitred::domain::policy::{AlarmPolicy, CodePolicy, Limits, Policy, VisitPolicy, ZonePolicy};
 use maitred::domain::{Domain, Secrets};
 
 pub(crate) const ZONE: ZoneId = ZoneId(0);
@@ -61,10 +61,13 @@ pub(crate) fn policy() -> Policy {
             per_number_hour: 3,
             per_number_day: 5,
             per_prefix_day: 8,
+            per_zone_day: 100,
             per_store_day: 12,
             countries: vec!["86".into()],
+            alarm: AlarmPolicy::QUIET,
         },
         follow_keys: vec![signer().verifying_key().to_bytes()],
+        seal_key: None,
         pass: None,
         visit: VisitPolicy { leave_after: seconds(300), merge_gap: seconds(900) },
         trusted_macs: BTreeSet::new(),

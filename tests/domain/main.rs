@@ -3,6 +3,7 @@
 // Clippy lets only functions marked as tests unwrap; the helpers here are tests too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod abuse;
 mod companions;
 mod extend;
 mod follows;

@@ -33,6 +33,7 @@ mod many;
 mod moments;
 mod pages;
 mod pass;
+mod privacy;
 mod probes;
 mod quality;
 mod reload;

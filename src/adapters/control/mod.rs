@@ -17,7 +17,7 @@ use crate::domain::policy::Overrides;
 pub use client::{AskError, ask};
 pub use lock::{Lock, LockError};
 pub use server::{
-    Changer, Counters, Notes, Pending, Service, Services, bind, read, serve, service,
+    Changer, Counters, Notes, Pending, Recorder, Service, Services, bind, read, serve, service,
 };
 
 /// The protocol's version; a daemon and a client of different versions refuse each other.
@@ -84,6 +84,22 @@ pub enum Ask {
     },
     /// The adapters' counters.
     Stats {},
+    /// What is kept of a guest.
+    Guest {
+        /// What to do.
+        act: GuestAct,
+        /// Of whom.
+        who: Who,
+    },
+    /// A part of the access log.
+    AccessLog {
+        /// Wall milliseconds of its begin.
+        from: i64,
+        /// Of its end.
+        to: i64,
+        /// The last row that is known already.
+        after: i64,
+    },
     /// Run the sync with HQ now, and say how it ended.
     Sync {},
     /// Make a batch of vouchers; the answer is the only place where their codes are.
@@ -108,6 +124,48 @@ pub enum Ask {
     Vouchers {},
     /// Make vouchers worth nothing.
     RevokeVouchers(Which),
+}
+
+/// What is asked about a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestAct {
+    /// All that is kept.
+    Show,
+    /// Forget them.
+    Erase,
+}
+
+/// A phone number or a guest key, as typed; does not print itself.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Who(pub String);
+
+impl std::fmt::Debug for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Who(..)")
+    }
+}
+
+/// A question about the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordAsk {
+    /// See [`Ask::Guest`].
+    Guest {
+        /// What to do.
+        act: GuestAct,
+        /// Of whom.
+        who: Who,
+    },
+    /// See [`Ask::AccessLog`].
+    AccessLog {
+        /// Wall milliseconds of its begin.
+        from: i64,
+        /// Of its end.
+        to: i64,
+        /// The last row that is known already.
+        after: i64,
+    },
 }
 
 /// The lists that can be changed while the daemon runs.

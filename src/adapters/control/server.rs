@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Ask, Change, Lock, REQUEST_MAX, Request, Response, VERSION, socket_path};
+use super::{Ask, Change, Lock, REQUEST_MAX, RecordAsk, Request, Response, VERSION, socket_path};
 use crate::adapters::inbox::Inbox;
 use crate::domain::auth::voucher::Worth;
 use crate::domain::effect::{Answer, Report};
@@ -38,6 +38,9 @@ pub type Pending = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
 
 /// Changes the rules, and says what came of it.
 pub type Changer = Box<dyn Fn(Change) -> Pending + Send + Sync>;
+
+/// Answers a question about the record.
+pub type Recorder = Box<dyn Fn(RecordAsk) -> Pending + Send + Sync>;
 
 /// Names and values.
 pub type Notes = Box<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>;
@@ -64,6 +67,8 @@ pub struct Services {
     pub flush: Service,
     /// Carries out [`Ask::Reload`] and [`Ask::List`].
     pub change: Changer,
+    /// Answers [`Ask::Guest`] and [`Ask::AccessLog`].
+    pub record: Recorder,
     /// What happened at the socket.
     pub counters: Arc<Counters>,
 }
@@ -216,6 +221,10 @@ async fn answer(ask: Ask, inbox: &Inbox, services: &Services) -> Response {
         Ask::Vouchers {} => domain(Command::Vouchers, inbox).await,
         Ask::RevokeVouchers(which) => {
             durably(Command::RevokeVouchers(which), inbox, services).await
+        }
+        Ask::Guest { act, who } => (services.record)(RecordAsk::Guest { act, who }).await,
+        Ask::AccessLog { from, to, after } => {
+            (services.record)(RecordAsk::AccessLog { from, to, after }).await
         }
         Ask::Reload {} => (services.change)(Change::Reload).await,
         Ask::List { list, mac, remove } => (services.change)(Change::List(list, mac, remove)).await,

@@ -52,6 +52,7 @@ impl House {
             sync: service(async || Err("HQ cannot be reached".into())),
             flush: service(async || Err("the disk is full".into())),
             change: Box::new(|change| Box::pin(async move { Ok(json!(format!("{change:?}"))) })),
+            record: Box::new(|ask| Box::pin(async move { Ok(json!(format!("{ask:?}"))) })),
             counters: Arc::clone(&counters),
         };
         let (shutdown, down) = oneshot::channel::<()>();

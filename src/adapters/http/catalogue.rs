@@ -92,6 +92,7 @@ pub(super) struct Catalogue {
     pub(super) devices: DeviceTexts,
     pub(super) sheet: SheetTexts,
     pub(super) online: OnlineTexts,
+    pub(super) mine: MineTexts,
     pub(super) line: LineTexts,
     pub(super) ended: EndedTexts,
     pub(super) blocked: NoticeTexts,
@@ -125,6 +126,10 @@ texts! { VoucherTexts: have, title, label, hint, text, submit, instead }
 texts! { DeviceTexts: title, here, unnamed, since, end }
 texts! { SheetTexts: title, type_it, worth, uses, expires }
 texts! { OnlineTexts: title, text, left, no_end, up, down, quota_left, extend, offers, logout }
+texts! { MineTexts:
+    link, title, text, number, visits, sessions, devices, terms, marketing, yes, no, download, erase,
+    sure, erased_title, erased_text,
+}
 texts! { LineTexts: down, title, again }
 texts! { EndedTexts:
     title, again, session_timeout, idle_timeout, quota, logout, revoked, moved, replaced, left,
@@ -143,7 +148,7 @@ texts! { StaffTexts:
     visits, visitors, median, mean, none, buckets, under, between, over, repeat,
     repeat_guests, repeat_devices, repeat_value, randomised, by_hour, chart,
     chart_description, hour, device, guest, since, dwell, visit_count, as_table, method,
-    certificate_ends, certificate_bad,
+    certificate_ends, certificate_bad, alarm,
 }
 
 impl Catalogue {

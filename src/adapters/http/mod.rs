@@ -9,6 +9,7 @@ mod guard;
 pub mod intercept;
 mod language;
 mod listen;
+mod mine;
 mod pages;
 pub mod portal;
 pub mod sheet;

@@ -130,6 +130,8 @@ pub(super) fn step(
             retry: false,
         }
         .render(),
+        // Asked for by the guest's own page alone, which makes another of it.
+        View::Mine { .. } => notice(frame, &text.online.title, &text.online.text, false),
         View::Blocked => notice(frame, &text.blocked.title, &text.blocked.text, false),
     }
 }
@@ -182,6 +184,11 @@ pub(super) fn busy(frame: &Frame) -> askama::Result<String> {
 /// The page of a form that was not ours, or not a form.
 pub(super) fn foreign(frame: &Frame) -> askama::Result<String> {
     notice(frame, &frame.text.foreign.title, &frame.text.foreign.text, false)
+}
+
+/// The page of a guest who was forgotten.
+pub(super) fn forgotten(frame: &Frame) -> askama::Result<String> {
+    notice(frame, &frame.text.mine.erased_title, &frame.text.mine.erased_text, false)
 }
 
 /// The link in a redirect to `url`, for whoever does not follow redirects.

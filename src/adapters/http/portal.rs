@@ -25,10 +25,12 @@ use super::brand::{Brand, Brands, Picture};
 use super::catalogue::Catalogues;
 use super::guard::{FORM, Identified, found, html, sent_from_here};
 use super::language::Choice;
+use super::mine;
 use super::pages::{self, Frame, Offers, Typed};
 use super::vouchers;
 use super::wechat::{Wechat, follow as account, wifi};
 use super::{HttpError, PortalAddress, ZoneListeners};
+use crate::adapters::guests::Guests;
 use crate::adapters::inbox::Inbox;
 use crate::adapters::uplink::Line;
 use crate::domain::effect::{Answer, Refusal, View};
@@ -61,6 +63,8 @@ pub struct Portal {
     pub wechat: Wechat,
     /// Vouchers are taken.
     pub vouchers: bool,
+    /// The record, for the guests' own pages.
+    pub guests: Option<Guests>,
     /// The words.
     pub texts: Arc<Catalogues>,
 }
@@ -123,6 +127,9 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/device", post(vouchers::end_other).get(home))
         .route("/wx", get(wifi::leave))
         .route(wifi::CALLBACK, get(wifi::come_back))
+        .route("/me", get(mine::show))
+        .route("/me/data", get(mine::download))
+        .route("/me/erase", post(mine::erase).get(home))
         .route("/terms", get(terms))
         .route("/privacy", get(privacy))
         .route("/logo", get(logo))

@@ -37,6 +37,7 @@ fn portal(store: &str) -> Portal {
         wechat: Wechat::default(),
         vouchers: true,
         api: None,
+        guests: None,
         texts: Arc::new(Catalogues::load().unwrap()),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const RETRIES: u8 = 1;
 
+/// A provider that failed so often in a row is asked last for a while, longer each time.
+const FAILURES: u32 = 3;
+const REST: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(10));
+
 /// What became of one provider's messages since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -40,6 +44,8 @@ pub struct Tally {
     pub total: Duration,
     /// The slowest of them.
     pub slowest: Duration,
+    /// It failed so often in a row that the others are asked first for a while.
+    pub resting: bool,
 }
 
 /// All providers.
@@ -52,6 +58,14 @@ struct Provider {
     sender: Sender,
     retries: u8,
     tally: Mutex<Tally>,
+    breaker: Mutex<Breaker>,
+}
+
+/// How often a provider has failed in a row, and until when it is asked last.
+#[derive(Default)]
+struct Breaker {
+    failures: u32,
+    until: BootTime,
 }
 
 /// The modem and the spool do one thing at a time.
@@ -80,6 +94,7 @@ impl Route {
                     config::Sms::Spool { .. } | config::Sms::Modem(_) => 0,
                     _ => RETRIES,
                 },
+                breaker: Mutex::default(),
                 tally: Mutex::new(Tally { provider: sms.provider(), ..Tally::default() }),
             })
         };
@@ -100,13 +115,17 @@ impl Route {
         stopping: &AtomicBool,
     ) -> Result<(), SendError> {
         let mut outcome = Err(SendError::Late);
-        for provider in &self.providers {
+        let now = clock::boot();
+        let (resting, awake): (Vec<_>, Vec<_>) =
+            self.providers.iter().partition(|provider| provider.breaker().until > now);
+        for provider in awake.into_iter().chain(resting) {
             let before = clock::boot();
             if before >= deadline {
                 break;
             }
             outcome = provider.send(letter, self.clock, deadline, stopping);
             provider.count(&outcome, clock::boot() - before);
+            provider.breaker().note(outcome.as_ref().err(), clock::boot());
             match &outcome {
                 Ok(()) => break,
                 Err(error) if error.is_of_the_number() => break,
@@ -168,7 +187,28 @@ impl Provider {
     }
 
     fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let resting = self.breaker().until > clock::boot();
+        Tally { resting, ..self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone() }
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Breaker {
+    /// A number at fault says nothing of the provider.
+    fn note(&mut self, error: Option<&SendError>, now: BootTime) {
+        match error {
+            Some(error) if error.is_of_the_number() => {}
+            Some(_) => {
+                self.failures = self.failures.saturating_add(1);
+                if let Some(times) = self.failures.checked_sub(FAILURES) {
+                    self.until = now + (REST.0 * 2u32.pow(times.min(6))).min(REST.1);
+                }
+            }
+            None => *self = Self::default(),
+        }
     }
 }
 

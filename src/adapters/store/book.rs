@@ -10,6 +10,7 @@ use super::journal::{Entry, Group, Header};
 use super::outbox::{self, Outbox};
 use super::{StoreError, schema};
 use crate::clock;
+use crate::config::Retention;
 use crate::domain::names::{BootTime, ZoneId};
 
 /// The database, seen from its one writer.
@@ -24,12 +25,11 @@ pub(super) struct Book {
     /// Journals up to this generation are wholly in the database.
     pub(super) generation: u64,
     unsettled: bool,
-    /// When the access log was last looked through, in wall time.
-    purged: i64,
+    pub(super) retention: Retention,
+    /// When the terms were last kept, in wall time.
+    pub(super) purged: i64,
 }
 
-/// The law asks for six months of the access log, the guests for no more: in milliseconds.
-const ACCESS_LOG_KEPT: i64 = 184 * DAY;
 pub(super) const DAY: i64 = 86_400_000;
 
 /// The boot that times are of.
@@ -46,6 +46,11 @@ impl Boot {
     pub(super) fn wall(&self, at_ms: i64) -> Option<i64> {
         self.offset.map(|offset| at_ms.saturating_add(offset))
     }
+
+    /// Its day since 1970.
+    pub(super) fn day(&self, at_ms: i64) -> Option<i64> {
+        self.wall(at_ms).map(|wall| wall / DAY)
+    }
 }
 
 impl Book {
@@ -53,9 +58,9 @@ impl Book {
     pub(super) fn new(
         connection: Connection,
         device_secret: [u8; 32],
-        cap: outbox::Cap,
+        retention: Retention,
     ) -> Result<Self, StoreError> {
-        let outbox = Outbox::read(&connection, cap)?;
+        let outbox = Outbox::read(&connection, outbox::Cap::of(&retention))?;
         let generation = meta(&connection, "generation")?.unwrap_or(0);
         Ok(Self {
             connection,
@@ -65,6 +70,7 @@ impl Book {
             zones: Vec::new(),
             generation: u64::try_from(generation).unwrap_or(0),
             unsettled: false,
+            retention,
             purged: 0,
         })
     }
@@ -104,21 +110,12 @@ impl Book {
     /// Makes all that was carried in durable, and marks journals up to `generation` as taken.
     pub(super) fn settle(&mut self, generation: u64) -> Result<(), StoreError> {
         self.begin()?;
-        self.purge_access_log()?;
+        self.keep_terms(clock::boot())?;
         self.outbox.write(&self.connection)?;
         set_meta(&self.connection, "generation", int(generation))?;
         self.connection.execute_batch("COMMIT")?;
         self.generation = generation;
         self.unsettled = false;
-        Ok(())
-    }
-
-    /// Deletes what the access log has kept for its time, once a day.
-    fn purge_access_log(&mut self) -> Result<(), StoreError> {
-        let now = self.boot.wall(int(clock::boot().0));
-        let Some(now) = now.filter(|now| now - self.purged >= DAY) else { return Ok(()) };
-        self.run("DELETE FROM access_log WHERE at < ?1", [now - ACCESS_LOG_KEPT])?;
-        self.purged = now;
         Ok(())
     }
 
@@ -142,7 +139,7 @@ impl Book {
         self.connection = Connection::open_in_memory()?;
         schema::set_aside(path)?;
         let fresh = schema::open(path)?;
-        *self = Self::new(fresh, self.device_secret, self.outbox.cap)?;
+        *self = Self::new(fresh, self.device_secret, self.retention)?;
         Ok(())
     }
 
@@ -175,7 +172,7 @@ impl Book {
             }
             Entry::Acknowledged(last) => self.outbox.forget(&self.connection, *last),
             Entry::Synced(at) => set_meta(&self.connection, "synced", *at),
-            Entry::Erased(guest) => self.erase(*guest),
+            Entry::Erased(guest) => self.erase(*guest, at),
         }
     }
 

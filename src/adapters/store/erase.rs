@@ -2,12 +2,13 @@
 
 use super::StoreError;
 use super::book::Book;
-use crate::domain::names::GuestKey;
+use crate::domain::names::{BootTime, GuestKey};
 
 impl Book {
     /// Forgets who a guest is: consents, visits, devices and sessions are nobody's from now on, and
-    /// so is what HQ has not been sent. The access log stays for its time; figures stay as counted.
-    pub(super) fn erase(&mut self, guest: GuestKey) -> Result<(), StoreError> {
+    /// so is what HQ has not been sent; HQ is told. The access log, and the sealed name of whom it
+    /// names, stay for their time; figures stay as counted.
+    pub(super) fn erase(&mut self, guest: GuestKey, at: BootTime) -> Result<(), StoreError> {
         for sql in [
             "DELETE FROM consent WHERE guest = ?1",
             "UPDATE visit SET guest = NULL, guest_nth = NULL WHERE guest = ?1",
@@ -15,9 +16,12 @@ impl Book {
              WHERE guest = ?1",
             "UPDATE session SET guest = NULL WHERE guest = ?1",
             "DELETE FROM guest WHERE key = ?1",
+            "DELETE FROM identity WHERE guest = ?1
+                 AND NOT EXISTS (SELECT 1 FROM access_log WHERE guest = ?1)",
         ] {
             self.run(sql, [guest.0.as_slice()])?;
         }
-        self.outbox.erase(&self.connection, guest)
+        self.outbox.erase(&self.connection, guest)?;
+        self.tell_erased(guest, at)
     }
 }

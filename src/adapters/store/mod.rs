@@ -4,13 +4,18 @@
 //! [journal], and are carried into the database, which is settled every ten minutes, when somebody
 //! reads it, and at the end.
 
+mod access_log;
 mod book;
 mod erase;
+mod guests;
+mod identities;
 pub mod journal;
 mod outbox;
+mod outgoing;
 mod reader;
 mod records;
 pub mod report;
+mod retention;
 mod schema;
 mod snapshot;
 mod vouchers;
@@ -28,11 +33,14 @@ use self::book::Book;
 use self::journal::Entry;
 use self::writer::{Counters, Job, Writer};
 use super::inbox::Inbox;
+use crate::config::Retention;
 use crate::domain::effect::Record;
 use crate::domain::event::Snapshot;
 use crate::domain::names::{GuestKey, Now, WallTime};
 
-pub use self::outbox::{Batch, Cap};
+pub use self::access_log::{AccessPage, AccessRow};
+pub use self::guests::GuestFile;
+pub use self::outbox::Batch;
 pub use self::reader::{Reader, Size};
 
 /// Records that may wait for the writer: a stop hands over a session and a visit of each guest.
@@ -81,8 +89,8 @@ pub struct Settings<'a> {
     pub device_secret: [u8; 32],
     /// A group waits at most this long for further records.
     pub commit_every: Duration,
-    /// What the outbox may hold.
-    pub outbox: Cap,
+    /// How long it is kept, and what the outbox may hold.
+    pub retention: Retention,
 }
 
 /// What the writer has counted since the start.
@@ -254,7 +262,7 @@ fn start(
     counters: Arc<Counters>,
 ) -> Result<(Writer, Snapshot), StoreError> {
     let connection = schema::open(settings.path)?;
-    let book = Book::new(connection, settings.device_secret, settings.outbox)?;
+    let book = Book::new(connection, settings.device_secret, settings.retention)?;
     let identity = (settings.boot_id.to_owned(), settings.zones.to_vec());
     let path = settings.path.to_owned();
     let mut writer = Writer::new(path, book, identity, settings.commit_every, inbox, counters)?;

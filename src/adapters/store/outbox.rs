@@ -1,30 +1,27 @@
 //! What HQ has not acknowledged: one JSON object a row, numbered, of every closed visit and
 //! session and every use of a voucher. No MAC leaves the store: HQ gets a keyed hash of it.
 
-use hmac::{Hmac, KeyInit, Mac as _};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
-use sha2::Sha256;
 
 use super::StoreError;
 use super::book::{Boot, int, meta, set_meta};
-use crate::domain::names::{GuestKey, Mac, SessionId, VisitId};
-
-/// Version of the rows' form.
-const FORM: u8 = 1;
+use super::outgoing::Outgoing;
+use crate::config::Retention;
+use crate::domain::names::{GuestKey, SessionId, VisitId};
 
 /// What the outbox may hold before the oldest rows are dropped, anonymous ones first.
 #[derive(Clone, Copy, Debug)]
-pub struct Cap {
+pub(super) struct Cap {
     /// Rows.
-    pub rows: i64,
+    pub(super) rows: i64,
     /// Bytes of their JSON.
-    pub bytes: i64,
+    pub(super) bytes: i64,
 }
 
-impl Default for Cap {
-    fn default() -> Self {
-        Self { rows: 1_000_000, bytes: 64 << 20 }
+impl Cap {
+    pub(super) fn of(retention: &Retention) -> Self {
+        Self { rows: retention.outbox_rows.into(), bytes: int(retention.outbox_bytes.0) }
     }
 }
 
@@ -213,12 +210,31 @@ impl Outbox {
         Ok(Some(batch))
     }
 
-    /// Takes a guest out of the rows that have not been sent.
+    /// Puts in something that happened to nobody's device.
+    pub(super) fn put_event(
+        &mut self,
+        connection: &Connection,
+        kind: &str,
+        (boot, at_ms): (&Boot, i64),
+        values: Map<String, Value>,
+    ) -> Result<(), StoreError> {
+        let uuid = connection
+            .prepare_cached("SELECT uuid FROM boot WHERE id = ?1")?
+            .query_row([boot.row], |row| row.get::<_, String>(0))?;
+        let started = boot.wall(at_ms);
+        let mut row =
+            Outgoing { anonymous: !values.contains_key("guest"), unplaced: None, body: values };
+        row.head(kind, started, (boot.row, &uuid, at_ms));
+        self.put(connection, row)
+    }
+
+    /// Takes a guest out of the rows that have not been sent; what they agreed to goes whole.
     pub(super) fn erase(
         &mut self,
         connection: &Connection,
         guest: GuestKey,
     ) -> Result<(), StoreError> {
+        self.delete_named(connection, guest)?;
         let named = format!("\"guest\":\"{guest}\"");
         let rows = connection
             .prepare_cached("SELECT seq, body FROM outbox WHERE seq > ?1 AND instr(body, ?2) > 0")?
@@ -230,6 +246,22 @@ impl Outbox {
             connection
                 .prepare_cached("UPDATE outbox SET body = ?2, anonymous = 1 WHERE seq = ?1")?
                 .execute(params![seq, nobodys])?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what of a guest has nobody's form: consents and an earlier word of erasure.
+    fn delete_named(&mut self, connection: &Connection, guest: GuestKey) -> Result<(), StoreError> {
+        let mut lengths = connection.prepare_cached(
+            r#"DELETE FROM outbox WHERE seq > ?1 AND instr(body, ?2) > 0
+                 AND (instr(body, '"type":"consent"') > 0 OR instr(body, '"type":"erased"') > 0)
+               RETURNING length(CAST(body AS BLOB))"#,
+        )?;
+        let named = format!("\"guest\":\"{guest}\"");
+        let mut rows = lengths.query(params![self.cut, named])?;
+        while let Some(row) = rows.next()? {
+            self.rows -= 1;
+            self.bytes -= row.get::<_, i64>(0)?;
         }
         Ok(())
     }
@@ -302,54 +334,6 @@ impl Outbox {
         self.rows -= count;
         Ok(count)
     }
-}
-
-/// A row on its way into the outbox.
-struct Outgoing {
-    anonymous: bool,
-    unplaced: Option<i64>,
-    body: Map<String, Value>,
-}
-
-impl Outgoing {
-    /// Reads id, zone, mac, guest, `started_ms`, started, boot row and boot uuid: what visits and
-    /// sessions have in common, in this order.
-    fn read(kind: &str, row: &Row<'_>, secret: &[u8; 32]) -> rusqlite::Result<Self> {
-        let (mac, guest): ([u8; 6], Option<[u8; 16]>) = (row.get(2)?, row.get(3)?);
-        let started: Option<i64> = row.get(5)?;
-        let mut outgoing = Self {
-            anonymous: guest.is_none(),
-            unplaced: if started.is_none() { Some(row.get(6)?) } else { None },
-            body: Map::new(),
-        };
-        outgoing.set("v", FORM);
-        outgoing.set("type", kind);
-        outgoing.set("id", row.get::<_, i64>(0)?);
-        outgoing.set("zone", row.get::<_, String>(1)?);
-        outgoing.set("device", device_key(secret, Mac(mac)));
-        outgoing.set("randomised", Mac(mac).is_randomised());
-        outgoing.set("guest", guest.map(|guest| GuestKey(guest).to_string()));
-        outgoing.set("started", started);
-        if started.is_none() {
-            outgoing.set("boot", row.get::<_, String>(7)?);
-            outgoing.set("boot_ms", row.get::<_, i64>(4)?);
-        }
-        Ok(outgoing)
-    }
-
-    fn set(&mut self, name: &str, value: impl Into<Value>) {
-        self.body.insert(name.into(), value.into());
-    }
-}
-
-/// A device as HQ knows it: HMAC-SHA256 of its MAC, first 16 bytes.
-fn device_key(secret: &[u8; 32], mac: Mac) -> String {
-    // A key shorter than the block is padded with zeros (RFC 2104).
-    let mut block = [0; 64];
-    block[..32].copy_from_slice(secret);
-    let mut hmac = Hmac::<Sha256>::new(&block.into());
-    hmac.update(&mac.0);
-    data_encoding::HEXLOWER.encode(&hmac.finalize().into_bytes()[..16])
 }
 
 fn fresh_stream() -> Result<i64, StoreError> {

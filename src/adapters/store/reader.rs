@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row};
 
+use super::book::meta;
 use super::report::{BUCKET_MINUTES, DayReport, Present, Repeat};
 use super::{Store, StoreError, schema};
 use crate::domain::names::{GuestKey, Mac, WallTime};
@@ -16,7 +17,7 @@ use crate::domain::names::{GuestKey, Mac, WallTime};
 /// costs no memory. Its methods wait for the writer and the disk: not for the loop.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    store: Store,
+    pub(super) store: Store,
 }
 
 /// How much there is, for `status`.
@@ -52,6 +53,7 @@ impl Reader {
         let hours = hours(date, tz)?;
         let rows = visits_around(&connection, &hours)?;
         let mut report = figures(&rows, &hours, now, visitor_after);
+        report.alarm = meta(&connection, "alarm")?.is_some();
         report.present = present(&connection, now)?;
         Ok(report)
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 
 use super::StoreError;
-use super::book::{Book, DAY, int, millis};
+use super::book::{Book, int, millis};
 use crate::domain::effect::{EndReason, Grant, Method, Record};
-use crate::domain::event::Consent;
 use crate::domain::names::{BootTime, GuestKey, Mac, SessionId, VisitId, ZoneId};
 use crate::domain::policy::{Identity, Limits};
 
@@ -20,11 +19,15 @@ impl Book {
         written: BootTime,
     ) -> Result<(), StoreError> {
         match record {
-            Record::Device { mac, zone, hostname, .. } => {
-                self.device(*mac, *zone, hostname.as_deref())
+            Record::Device { mac, zone, hostname, at } => {
+                self.device(*mac, *zone, hostname.as_deref(), *at)
             }
-            Record::Verified { guest, mac, mask, consent, method, at } => {
-                self.verified(*guest, *mac, mask, consent, *method, *at)
+            Record::Verified { guest, mac, mask, sealed, consent, method, at } => {
+                let who = (*guest, mask.as_str(), sealed.as_ref());
+                self.verified(who, *mac, consent, *method, *at)
+            }
+            Record::Alarm { begins, sent, accepted, at } => {
+                self.alarm(*begins, (*sent, *accepted), *at)
             }
             Record::SessionStarted { grant, identity, method, address, at } => {
                 self.session_started(grant, *identity, *method, *address, *at)
@@ -44,8 +47,8 @@ impl Book {
             Record::SessionChanged { session, identity, limits } => {
                 self.session_changed(*session, *identity, limits)
             }
-            Record::MessageCounted { mac, number, prefix, at } => {
-                self.message_counted(*mac, *number, *prefix, *at)
+            Record::MessageCounted { mac, number, prefix, zone, at } => {
+                self.message_counted(*mac, (*number, *prefix, *zone), *at)
             }
             Record::VouchersMade { batch, hashes, at } => self.vouchers_made(batch, hashes, *at),
             Record::VouchersRevoked(which) => self.vouchers_revoked(*which),
@@ -63,77 +66,20 @@ impl Book {
         }
     }
 
-    fn device(&self, mac: Mac, zone: ZoneId, name: Option<&str>) -> Result<(), StoreError> {
+    fn device(
+        &self,
+        mac: Mac,
+        zone: ZoneId,
+        name: Option<&str>,
+        at: BootTime,
+    ) -> Result<(), StoreError> {
         self.run(
-            "INSERT INTO device (mac, zone, hostname, seen)
-             VALUES (?1, ?2, ?3, (SELECT coalesce(max(id), 0) FROM visit))
+            "INSERT INTO device (mac, zone, hostname, seen, heard)
+             VALUES (?1, ?2, ?3, (SELECT coalesce(max(id), 0) FROM visit), ?4)
              ON CONFLICT (mac) DO UPDATE SET zone = excluded.zone,
-                 hostname = coalesce(excluded.hostname, hostname), seen = excluded.seen",
-            params![mac.0.as_slice(), self.zone_name(zone), name],
-        )
-    }
-
-    fn verified(
-        &self,
-        guest: GuestKey,
-        mac: Mac,
-        mask: &str,
-        consent: &Consent,
-        method: Method,
-        at: BootTime,
-    ) -> Result<(), StoreError> {
-        let (boot, at) = (&self.boot, int(at.0));
-        self.run(
-            "INSERT INTO guest (key, mask) VALUES (?1, ?2)
-             ON CONFLICT (key) DO UPDATE SET mask = excluded.mask",
-            params![guest.0.as_slice(), mask],
-        )?;
-        self.run(
-            "INSERT INTO device (mac, zone, guest, boot, verified_ms, verified)
-             VALUES (?1, '', ?2, ?3, ?4, ?5)
-             ON CONFLICT (mac) DO UPDATE SET guest = excluded.guest, boot = excluded.boot,
-                 verified_ms = excluded.verified_ms, verified = excluded.verified",
-            params![mac.0.as_slice(), guest.0.as_slice(), boot.row, at, boot.wall(at)],
-        )?;
-        self.run(
-            "INSERT INTO consent (guest, terms, marketing, method, boot, at_ms, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                guest.0.as_slice(),
-                consent.terms,
-                consent.marketing,
-                method.as_str(),
-                boot.row,
-                at,
-                boot.wall(at)
-            ],
-        )
-    }
-
-    /// Keeps a message for a day.
-    fn message_counted(
-        &self,
-        mac: Mac,
-        number: GuestKey,
-        prefix: GuestKey,
-        at: BootTime,
-    ) -> Result<(), StoreError> {
-        let (boot, at) = (&self.boot, int(at.0));
-        self.run(
-            "INSERT INTO message (mac, number, prefix, boot, at_ms, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                mac.0.as_slice(),
-                number.0.as_slice(),
-                prefix.0.as_slice(),
-                boot.row,
-                at,
-                boot.wall(at)
-            ],
-        )?;
-        self.run(
-            "DELETE FROM message WHERE boot = ?1 AND at_ms <= ?2 OR at <= ?3",
-            params![boot.row, at - DAY, boot.wall(at - DAY)],
+                 hostname = coalesce(excluded.hostname, hostname), seen = excluded.seen,
+                 heard = excluded.heard",
+            params![mac.0.as_slice(), self.zone_name(zone), name, self.boot.day(int(at.0))],
         )
     }
 
@@ -277,12 +223,15 @@ impl Book {
         let nth: i64 = self
             .connection
             .prepare_cached(
-                "INSERT INTO device (mac, zone, visits, seen) VALUES (?1, ?2, 1, ?3)
+                "INSERT INTO device (mac, zone, visits, seen, heard) VALUES (?1, ?2, 1, ?3, ?4)
                  ON CONFLICT (mac) DO UPDATE SET zone = excluded.zone, visits = visits + 1,
-                     seen = excluded.seen
+                     seen = excluded.seen, heard = excluded.heard
                  RETURNING visits",
             )?
-            .query_row(params![mac.0.as_slice(), self.zone_name(zone), id], |row| row.get(0))?;
+            .query_row(
+                params![mac.0.as_slice(), self.zone_name(zone), id, boot.day(at)],
+                |row| row.get(0),
+            )?;
         self.run(
             "INSERT INTO visit (id, zone, mac, boot, started_ms, started, device_nth)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -29,6 +29,8 @@ pub struct DayReport {
     pub devices: Repeat,
     /// Today's devices with a randomised MAC, in percent (0 to 100); `None` without devices.
     pub randomised_percent: Option<u8>,
+    /// Too few codes come back: somebody may pump messages.
+    pub alarm: bool,
     /// Visits that were open during each hour of the day, in the store's time zone.
     pub by_hour: [u32; 24],
 }

@@ -11,8 +11,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::StoreError;
 
 /// One step a version; a database of version n has taken the first n.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema.sql"), include_str!("messages.sql"), include_str!("vouchers.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("messages.sql"),
+    include_str!("vouchers.sql"),
+    include_str!("privacy.sql"),
+];
 
 /// Opens the database for writing, brought to the newest version. A damaged one is set aside and
 /// a new one begun; one of a newer version is refused.
@@ -89,7 +93,7 @@ fn open_once(path: &Path) -> Result<Connection, StoreError> {
     connection.execute_batch(
         "PRAGMA page_size = 1024; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
          PRAGMA cache_size = -768; PRAGMA temp_store = MEMORY;
-         PRAGMA journal_size_limit = 2097152;",
+         PRAGMA journal_size_limit = 2097152; PRAGMA secure_delete = FAST;",
     )?;
     migrate(&mut connection, MIGRATIONS)?;
     Ok(connection)

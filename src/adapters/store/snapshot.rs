@@ -22,6 +22,8 @@ const DEVICES: u32 = 10_000;
 
 /// Reads the snapshot; sessions and visits of zones that are gone are closed first.
 pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
+    // The alarm is judged anew, by what this run sends.
+    book.run("DELETE FROM meta WHERE name = 'alarm'", [])?;
     let sessions = sessions(book, now)?;
     let visits = visits(book)?;
     let (vouchers, last_batch) = book.vouchers()?;
@@ -198,12 +200,13 @@ fn messages(book: &Book, now: Now) -> Result<Vec<SavedMessage>, StoreError> {
     };
     let mut sent = collect(
         book,
-        "SELECT mac, number, prefix, boot, at_ms, at FROM message ORDER BY id",
+        "SELECT mac, number, prefix, boot, at_ms, at, zone FROM message ORDER BY id",
         |row| {
             Ok(SavedMessage {
                 mac: Mac(row.get(0)?),
                 number: GuestKey(row.get(1)?),
                 prefix: GuestKey(row.get(2)?),
+                zone: book.zone_named(&row.get::<_, String>(6)?),
                 age: age(row)?,
             })
         },

@@ -3,6 +3,7 @@
 mod disk;
 mod erase;
 mod figures;
+mod privacy;
 mod round_trip;
 mod vouchers;
 
@@ -33,7 +34,7 @@ pub(in crate::adapters) struct Plan {
     pub(in crate::adapters) boot: &'static str,
     pub(in crate::adapters) zones: Vec<String>,
     pub(in crate::adapters) commit_every: Duration,
-    pub(in crate::adapters) cap: Cap,
+    pub(in crate::adapters) retention: Retention,
     pub(in crate::adapters) now: Now,
 }
 
@@ -44,7 +45,7 @@ impl Plan {
             boot: "boot-1",
             zones: vec!["hall".into(), "cafe".into()],
             commit_every: Duration::from_secs(5),
-            cap: Cap::default(),
+            retention: Retention::default(),
             now: Now { boot: BootTime(1_000_000), wall: None },
         }
     }
@@ -57,7 +58,7 @@ impl Plan {
             zones: &self.zones,
             device_secret: [9; 32],
             commit_every: self.commit_every,
-            outbox: self.cap,
+            retention: self.retention,
         };
         let (store, snapshot) = Store::open(&settings, self.now, &inbox)?;
         Ok(Bench { store, snapshot, outlet })
@@ -141,6 +142,7 @@ fn verified(key: u8, device: u64, at: u64) -> Record {
         guest: guest(key),
         mac: mac(device),
         mask: format!("*{key:02}"),
+        sealed: None,
         consent: Consent { terms: "1".into(), marketing: key.is_multiple_of(2) },
         method: Method::Sms,
         at: BootTime(at),

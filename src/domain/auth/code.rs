@@ -4,6 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use subtle::ConstantTimeEq;
 
+use crate::domain::auth::seal::Sealed;
 use crate::domain::effect::{Code, Refusal};
 use crate::domain::event::Consent;
 use crate::domain::guest::Secrets;
@@ -16,6 +17,8 @@ pub(in crate::domain) struct Pending {
     pub(in crate::domain) guest: GuestKey,
     pub(in crate::domain) mask: String,
     pub(in crate::domain) consent: Consent,
+    /// The number for HQ.
+    pub(in crate::domain) sealed: Option<Sealed>,
     /// Which message carries it.
     pub(in crate::domain) message: u32,
     /// Why no provider took it.
@@ -42,6 +45,7 @@ impl Pending {
             guest,
             mask: phone.mask(),
             consent,
+            sealed: None,
             message,
             unsent: None,
             hash: hash(secrets, mac, guest, &digits),
@@ -110,6 +114,7 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
+    use crate::domain::policy::AlarmPolicy;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const SECRETS: Secrets = Secrets { guest_key: [3; 32] };
@@ -124,8 +129,10 @@ mod tests {
             per_number_hour: 5,
             per_number_day: 5,
             per_prefix_day: 5,
+            per_zone_day: 5,
             per_store_day: 5,
             countries: vec!["86".into()],
+            alarm: AlarmPolicy::QUIET,
         }
     }
 

@@ -3,5 +3,7 @@
 
 pub(in crate::domain) mod code;
 pub mod follow;
+pub(super) mod pumping;
+pub mod seal;
 pub(in crate::domain) mod throttle;
 pub mod voucher;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use crate::domain::effect::Refusal;
 use crate::domain::event::SavedMessage;
-use crate::domain::names::{BootTime, GuestKey, Mac};
+use crate::domain::names::{BootTime, GuestKey, Mac, ZoneId};
 use crate::domain::policy::{CodePolicy, PassPolicy};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
-/// Follow tokens that a device may have checked in a minute, and the store.
+/// Follow tokens that a device may have checked in a minute, and the store; a look at what is kept of
+/// its guest counts as one.
 const TOKENS: (u32, u32) = (10, 600);
 
 /// Wrong vouchers that a device may try in [`GUESSING`], and the store.
@@ -37,6 +38,7 @@ enum Subject {
     Device(Mac),
     Number(GuestKey),
     Prefix(GuestKey),
+    Zone(ZoneId),
     Store,
 }
 
@@ -52,10 +54,10 @@ impl Throttle {
         }
     }
 
-    /// Counts a message to `number` at the word of `mac`, if it may be sent.
+    /// Counts a message to `number` at the word of a device, if it may be sent.
     pub(in crate::domain) fn message(
         &mut self,
-        mac: Mac,
+        (zone, mac): (ZoneId, Mac),
         number: GuestKey,
         prefix: GuestKey,
         policy: &CodePolicy,
@@ -71,6 +73,7 @@ impl Throttle {
             (Subject::Device(mac), policy.per_device_day),
             (Subject::Number(number), policy.per_number_day),
             (Subject::Prefix(prefix), policy.per_prefix_day),
+            (Subject::Zone(zone), policy.per_zone_day),
             (Subject::Store, policy.per_store_day),
         ];
         let number = Subject::Number(number);
@@ -92,14 +95,15 @@ impl Throttle {
     /// Counts what the last run sent, oldest first. Nobody waits for another message: the codes
     /// that were on their way are void.
     pub(in crate::domain) fn restore(&mut self, sent: &[SavedMessage], now: BootTime) {
-        for SavedMessage { mac, number, prefix, age } in sent {
+        for SavedMessage { mac, number, prefix, zone, age } in sent {
             let number = Subject::Number(*number);
             if let Some(left) = self.hour.length.checked_sub(*age) {
                 self.hour.add(number, now + left);
             }
             if let Some(left) = self.day.length.checked_sub(*age) {
                 let (device, prefix) = (Subject::Device(*mac), Subject::Prefix(*prefix));
-                for subject in [device, number, prefix, Subject::Store] {
+                let zone = zone.map(Subject::Zone);
+                for subject in [device, number, prefix, Subject::Store].into_iter().chain(zone) {
                     self.day.add(subject, now + left);
                 }
             }
@@ -206,6 +210,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::policy::AlarmPolicy;
 
     fn policy() -> CodePolicy {
         CodePolicy {
@@ -217,8 +222,10 @@ mod tests {
             per_number_hour: 2,
             per_number_day: 3,
             per_prefix_day: 5,
+            per_zone_day: 100,
             per_store_day: 6,
             countries: vec!["86".into()],
+            alarm: AlarmPolicy::QUIET,
         }
     }
 
@@ -238,7 +245,7 @@ mod tests {
     fn a_device_waits_between_messages_unless_none_was_sent() {
         let (mut throttle, policy) = (Throttle::new(), policy());
         let ask = |throttle: &mut Throttle, n, now| {
-            throttle.message(device(1), number(n), number(99), &policy, at(now))
+            throttle.message((ZoneId(0), device(1)), number(n), number(99), &policy, at(now))
         };
         assert_eq!(ask(&mut throttle, 1, 0), Ok(()));
         let wait = Duration::from_secs(1);
@@ -257,7 +264,7 @@ mod tests {
         let mut next = 0;
         let mut ask = |n, prefix, now| {
             next += 1;
-            throttle.message(device(next), number(n), number(prefix), &policy, at(now))
+            throttle.message((ZoneId(0), device(next)), number(n), number(prefix), &policy, at(now))
         };
         assert_eq!([ask(1, 99, 0), ask(1, 99, 0)], [Ok(()); 2]);
         assert_eq!(ask(1, 99, 3599), Err(Refusal::TooMany));
@@ -268,6 +275,21 @@ mod tests {
         assert_eq!(ask(5, 98, 9000), Ok(()));
         assert_eq!(ask(6, 97, 9000), Err(Refusal::TooMany));
         assert_eq!(ask(6, 97, 86_400), Ok(()));
+    }
+
+    #[test]
+    fn a_zone_has_a_limit_of_its_own() {
+        let (mut throttle, policy) = (Throttle::new(), CodePolicy { per_zone_day: 2, ..policy() });
+        let mut next = 0;
+        let mut ask = |zone, now| {
+            next += 1;
+            let whom = (ZoneId(zone), device(next));
+            throttle.message(whom, number(next), number(next), &policy, at(now))
+        };
+        assert_eq!([ask(0, 0), ask(0, 0)], [Ok(()); 2]);
+        assert_eq!(ask(0, 0), Err(Refusal::TooMany));
+        assert_eq!(ask(1, 0), Ok(()));
+        assert_eq!(ask(0, 86_400), Ok(()));
     }
 
     #[test]
@@ -288,11 +310,12 @@ mod tests {
             mac: device(1),
             number: number(1),
             prefix: number(99),
+            zone: Some(ZoneId(0)),
             age: Duration::from_mins(minutes),
         };
         throttle.restore(&[sent(25 * 60), sent(23 * 60), sent(59), sent(30)], at(0));
         let ask = |throttle: &mut Throttle, n, now| {
-            throttle.message(device(1), number(n), number(98), &policy, at(now))
+            throttle.message((ZoneId(0), device(1)), number(n), number(98), &policy, at(now))
         };
         // Three in a day and two in an hour are the number's, four in a day the device's.
         assert_eq!(ask(&mut throttle, 1, 0), Err(Refusal::TooMany));

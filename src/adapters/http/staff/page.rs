@@ -66,6 +66,7 @@ pub(super) fn today(frame: &Frame, day: &Day) -> askama::Result<String> {
         buckets: buckets(text, report),
         guests: share(report.guests),
         devices: share(report.devices),
+        alarm: report.alarm,
         warning: day.certificate.as_ref().and_then(|standing| certificate(text, standing)),
         // A figure of zero needs no warning.
         randomised: report
@@ -208,6 +209,8 @@ struct UnavailablePage<'a> {
 struct TodayPage<'a> {
     frame: &'a Frame<'a>,
     updated: Option<String>,
+    /// Messages may be pumped.
+    alarm: bool,
     now_here: usize,
     visits: u32,
     visitors: u32,

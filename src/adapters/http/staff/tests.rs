@@ -30,6 +30,7 @@ fn report() -> DayReport {
         guests: Repeat { all: 12, again: 5 },
         devices: Repeat { all: 9, again: 1 },
         randomised_percent: Some(61),
+        alarm: false,
         by_hour,
     }
 }

@@ -203,3 +203,36 @@ fn a_stop_ends_the_tries() {
     assert!(sent.is_err());
     assert_eq!(requests.try_iter().count(), 1);
 }
+
+#[test]
+fn a_provider_that_fails_and_fails_is_asked_last_for_a_while() {
+    let (ill, asked_ill) = statuses(&[400]);
+    let (well, asked_well) = statuses(&[200]);
+    let route = route(&(webhook(&ill, 0) + &webhook(&well, 0)));
+    for _ in 0..5 {
+        send(&route, LONG).unwrap();
+    }
+    assert_eq!(asked_ill.try_iter().count(), 3);
+    assert_eq!(asked_well.try_iter().count(), 5);
+    let resting: Vec<bool> = route.tallies().iter().map(|tally| tally.resting).collect();
+    assert_eq!(resting, [true, false]);
+}
+
+#[test]
+fn a_breaker_rests_longer_each_time_and_one_success_mends_it() {
+    let mut breaker = Breaker::default();
+    let minute = |minute: u64| BootTime(minute * 60_000);
+    breaker.note(Some(&SendError::Late), minute(0));
+    breaker.note(Some(&SendError::Late), minute(0));
+    assert_eq!(breaker.until, minute(0));
+    breaker.note(Some(&SendError::Late), minute(0));
+    assert_eq!(breaker.until, BootTime(30_000));
+    breaker.note(Some(&SendError::Late), minute(1));
+    assert_eq!(breaker.until, minute(2));
+    for _ in 0..40 {
+        breaker.note(Some(&SendError::Late), minute(100));
+    }
+    assert_eq!(breaker.until, minute(110));
+    breaker.note(None, minute(101));
+    assert_eq!((breaker.failures, breaker.until), (0, BootTime(0)));
+}

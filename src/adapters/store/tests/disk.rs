@@ -247,7 +247,7 @@ fn a_full_disk_refuses_sessions_and_recovers() {
 fn the_outbox_drops_the_oldest_anonymous_rows_first() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = Plan::new(folder.path());
-    plan.cap = Cap { rows: 20, bytes: 1 << 20 };
+    plan.retention.outbox_rows = 20;
     let bench = plan.open();
     let visits = |from: u64, to: u64, key: Option<u8>| {
         (from..=to).flat_map(move |n| [opened(n, n, key, n), closed(n, 1, n + 1)])

@@ -175,7 +175,8 @@ proptest! {
         model.check(&stopped.snapshot);
         let of_stop = stopped.store.next_batch(10_000).unwrap().map(|batch| batch.ndjson);
         prop_assert_eq!(of_crash.map(|ndjson| ndjson.len()), of_stop.as_ref().map(Vec::len));
-        let rows = of_stop.map_or(0, |ndjson| String::from_utf8(ndjson).unwrap().lines().count());
+        // Consents have no id.
+        let rows = String::from_utf8(of_stop.unwrap_or_default()).unwrap().matches("\"id\":").count();
         prop_assert_eq!(rows, model.closed_visits + model.closed_sessions);
         prop_assert_eq!(stopped.snapshot.devices.len(), crashed.snapshot.devices.len());
         crashed.close();
@@ -305,9 +306,9 @@ fn wall_time_is_filled_in_for_this_boot_only() {
         .map(|line| serde_json::from_slice(line).unwrap())
         .collect();
     let starts: Vec<_> = rows.iter().map(|row| row["started"].as_i64()).collect();
-    assert_eq!(starts, [None, Some(1_002_000), Some(1_003_000)]);
+    assert_eq!(starts, [None, Some(1_002_500), Some(1_002_000), Some(1_003_000)]);
     assert_eq!(rows[0]["boot"], "boot-1");
-    assert_eq!(rows[2]["length_ms"], 1000);
+    assert_eq!(rows[3]["length_ms"], 1000);
     bench.close();
 }
 
@@ -340,6 +341,7 @@ fn messages_count_across_starts_and_reboots_for_a_day() {
         mac: mac(1),
         number: guest(number),
         prefix: guest(9),
+        zone: ZoneId(0),
         at: BootTime(at),
     };
     let ages = |plan: &Plan| -> Vec<(u8, u64)> {
@@ -394,6 +396,4 @@ fn the_access_log_is_kept_for_its_time_and_no_longer() {
     bench.close();
     assert_eq!(left_after(&mut plan, "boot-2", 184), 2);
     assert_eq!(left_after(&mut plan, "boot-3", 188), 0);
-    let sessions: i64 = value(&plan.path, "SELECT count(*) FROM session");
-    assert_eq!(sessions, 1, "only the log has a term");
 }
