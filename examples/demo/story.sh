@@ -59,6 +59,9 @@ commit_every = "200ms"
 name = "guest"
 interface = "br-guest"
 
+[dns]
+private_answers = true   # this internet is in your machine
+
 [code]
 resend_after = "1s"
 

@@ -18,6 +18,7 @@ mod presence;
 pub mod probe;
 mod queue;
 mod reason;
+mod record;
 mod reload;
 pub mod report;
 mod restore;
