@@ -54,6 +54,8 @@ const PURE_CRATES: &[&str] = &[
 
 /// Lines of a file before its tests, at most.
 const LONGEST_FILE: usize = 400;
+/// Functions have fewer lines than this, from `fn` to the closing brace.
+const LONGEST_FUNCTION: usize = 60;
 
 #[test]
 fn dependencies_run_one_way() {
@@ -71,8 +73,37 @@ fn files_and_functions_stay_small() {
         let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
         let path = path.display();
         assert!(lines <= LONGEST_FILE, "src/{path}: {lines} lines, more than {LONGEST_FILE}");
-        // clippy.toml bounds functions; nobody may opt out.
+        // clippy.toml bounds what is in them, comments and signature apart; nobody may opt out.
         assert!(!text.contains("too_many_lines"), "src/{path} allows functions of any length");
+        let mut functions = Functions::default();
+        functions.visit_file(&syn::parse_file(&text).unwrap());
+        let long: Vec<_> =
+            functions.0.iter().filter(|(_, lines)| *lines >= LONGEST_FUNCTION).collect();
+        assert!(long.is_empty(), "src/{path}: {LONGEST_FUNCTION} lines or more: {long:?}");
+    }
+}
+
+/// The name of each function, and its lines from `fn` to the closing brace.
+#[derive(Default)]
+struct Functions(Vec<(String, usize)>);
+
+impl Functions {
+    fn add(&mut self, signature: &syn::Signature, body: &syn::Block) {
+        let first = signature.fn_token.span.start().line;
+        let last = body.brace_token.span.close().end().line;
+        self.0.push((signature.ident.to_string(), last - first + 1));
+    }
+}
+
+impl<'ast> Visit<'ast> for Functions {
+    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
+        self.add(&function.sig, &function.block);
+        visit::visit_item_fn(self, function);
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        self.add(&function.sig, &function.block);
+        visit::visit_impl_item_fn(self, function);
     }
 }
 

@@ -40,6 +40,7 @@ use crate::adapters::uplink::{self, Line};
 use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Sms};
+use crate::domain::event::Snapshot;
 use crate::domain::names::ZoneId;
 use crate::domain::{Domain, Secrets};
 use crate::gateway::{Gateway, Hands};
@@ -82,15 +83,11 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let hangups = on(SignalKind::hangup())?;
     let (inbox, outlet) = Inbox::new();
     let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
-    let (plan, outcomes) = (firewall::Plan::from_config(config), inbox.clone());
-    // Beside the record: either takes a while with thousands of guests online.
-    let table = tokio::task::spawn_blocking(move || firewall::open(plan, outcomes));
     let (keys, made) = keys::load_or_make(&config.store.state_dir)?;
-    let (store, snapshot) = open_store(config, &keys, clock, &inbox)?;
+    let ((store, snapshot), (table, found)) = open_both(config, &keys, clock, &inbox).await?;
     if made && !snapshot.guests.is_empty() {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
-    let (table, found) = table.await.context("opening the firewall")??;
     let secrets = Secrets { guest_key: keys.guest };
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets.clone(), keys::random()?);
@@ -107,8 +104,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let zones = (0..).map(ZoneId).zip(interfaces.clone());
     let captures = Captures::new(zones, inbox.clone());
     let names = Names::open(config, table.garden(), captures.known(), &heard)?;
-    let counters = Counters::new(&captures, &inbox, sms.as_ref(), names.forwarder());
-    let counters = Arc::new(counters);
+    let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref(), names.forwarder()));
     let hands = Hands {
         firewall: table,
         store: store.clone(),
@@ -141,12 +137,26 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     ending.await.context("stopping")?
 }
 
+/// The record and, beside it, the table: either takes a while with thousands of guests online.
+async fn open_both(
+    config: &Config,
+    keys: &keys::Keys,
+    clock: Clock,
+    inbox: &Inbox,
+) -> anyhow::Result<((Store, Snapshot), (firewall::Handle, firewall::Found))> {
+    let (plan, outcomes) = (firewall::Plan::from_config(config), inbox.clone());
+    let table = tokio::task::spawn_blocking(move || firewall::open(plan, outcomes));
+    let record = open_store(config, keys, clock, inbox)?;
+    let table = table.await.context("opening the firewall")??;
+    Ok((record, table))
+}
+
 fn open_store(
     config: &Config,
     keys: &keys::Keys,
     clock: Clock,
     inbox: &Inbox,
-) -> anyhow::Result<(Store, crate::domain::event::Snapshot)> {
+) -> anyhow::Result<(Store, Snapshot)> {
     let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
     let settings = store::Settings {
         path: &config.store.state_dir.join("maitred.db"),

@@ -53,12 +53,7 @@ impl Domain {
         }
         match ask {
             Ask::Show => self.show(key, request, now, effects),
-            Ask::Return => match self.guests.recent(key.mac, self.policy.remember_for, now) {
-                Some(guest) => {
-                    self.enter(key, Ok(guest), Method::Remembered, request, now, effects)
-                }
-                None => Some(self.step(key, None, now)),
-            },
+            Ask::Return => self.come_back(key, request, now, effects),
             Ask::ChangeNumber if device.ended.take().is_some() => {
                 self.show(key, request, now, effects)
             }
@@ -71,10 +66,7 @@ impl Domain {
                 device.code = None;
                 device.following = true;
                 device.ended = None;
-                match self.policy.pass {
-                    Some(_) => self.pass(key, request, now, effects),
-                    None => Some(self.step(key, None, now)),
-                }
+                self.begin_follow(key, request, now, effects)
             }
             Ask::WechatWifi { openid } => {
                 let proof = self.wechat_wifi(key, &openid, now, effects);
@@ -99,6 +91,34 @@ impl Domain {
             Ask::Look | Ask::Mine | Ask::Logout | Ask::EndOther { .. } => {
                 Some(self.step(key, None, now))
             }
+        }
+    }
+
+    /// Lets a remembered guest in, or shows the step.
+    fn come_back(
+        &mut self,
+        key: Key,
+        request: RequestId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<View> {
+        match self.guests.recent(key.mac, self.policy.remember_for, now) {
+            Some(guest) => self.enter(key, Ok(guest), Method::Remembered, request, now, effects),
+            None => Some(self.step(key, None, now)),
+        }
+    }
+
+    /// With a pass to the app, where the store gives any.
+    fn begin_follow(
+        &mut self,
+        key: Key,
+        request: RequestId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<View> {
+        match self.policy.pass {
+            Some(_) => self.pass(key, request, now, effects),
+            None => Some(self.step(key, None, now)),
         }
     }
 

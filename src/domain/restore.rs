@@ -104,21 +104,8 @@ impl Domain {
         let id = grant.session;
         let key = Key { zone: grant.zone, mac: grant.mac };
         self.sessions.next = self.sessions.next.max(id.0 + 1);
-        // The kernel's word on time, bytes and mark is newer than the last checkpoint.
-        let stands = kept
-            .as_ref()
-            .is_some_and(|l| l.mac == grant.mac && self.policy.joined(l.zone, grant.zone));
         self.bring(key);
-        let stray = kept.as_ref().filter(|_| !stands).map(bare);
-        if let Some(live) = kept.filter(|_| stands) {
-            grant.left = live.left;
-            grant.used_up = live.up;
-            grant.used_down = live.down;
-            grant.mark = live.mark;
-        }
-        if let Some(stray) = stray {
-            effects.push(Effect::Firewall(Firewall::Revoke(stray)));
-        }
+        let stands = self.take_over(&mut grant, kept, effects);
         let free = self.sessions.is_free(grant.mark);
         let mut session = Session {
             deadline: grant.left.map(|left| now.boot + left),
@@ -155,6 +142,21 @@ impl Domain {
         device.recorded = true;
         device.last = device.last.max(now.boot);
         self.admit(session, now.boot);
+    }
+
+    /// Whether the kernel still has the grant, whose time, bytes and mark are newer there than in
+    /// the last checkpoint. What it has of another device under that session's number goes.
+    fn take_over(&self, grant: &mut Grant, kept: Option<Live>, effects: &mut Vec<Effect>) -> bool {
+        let Some(live) = kept else { return false };
+        if live.mac != grant.mac || !self.policy.joined(live.zone, grant.zone) {
+            effects.push(Effect::Firewall(Firewall::Revoke(bare(&live))));
+            return false;
+        }
+        grant.left = live.left;
+        grant.used_up = live.up;
+        grant.used_down = live.down;
+        grant.mark = live.mark;
+        true
     }
 
     /// Why a session of the last run does not go on, if it does not.
