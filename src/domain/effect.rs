@@ -142,6 +142,8 @@ pub enum View {
     Code {
         /// Where it went, masked.
         mask: String,
+        /// How many digits it has.
+        digits: u8,
         /// Until another may be asked for.
         resend_in: Duration,
         /// What was wrong with the last try.

@@ -145,6 +145,11 @@ pub enum Ask {
         /// What the guest agreed to.
         consent: Consent,
     },
+    /// Send another code to the number that the last one went to.
+    ResendCode {
+        /// The catalogue of the message.
+        language: Language,
+    },
     /// Get back online without a code, as a guest whom we remember.
     Return,
     /// Go back to the number, or on from a session that is over.

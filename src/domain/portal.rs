@@ -76,6 +76,10 @@ impl Domain {
                 let sent = self.request_code(key, phone, language, consent, now, effects);
                 Some(self.step(key, sent.err(), now))
             }
+            Ask::ResendCode { language } => {
+                let sent = self.resend_code(key, language, now, effects);
+                Some(self.step(key, sent.err(), now))
+            }
             Ask::SubmitCode { code } => {
                 let proof = self.submit_code(key, &code, now, effects);
                 self.enter(key, proof, Method::Sms, request, now, effects)
@@ -201,7 +205,8 @@ impl Domain {
                 View::Phone { refusal: refusal.or(code.unsent) }
             }
             Some(code) => View::Code {
-                mask: code.mask.clone(),
+                mask: code.phone.mask(),
+                digits: code.digits,
                 resend_in: self.throttle.wait(key.mac, &self.policy.code, now.boot),
                 refusal: refusal.or_else(|| code.trouble(now.boot)),
             },
@@ -253,6 +258,20 @@ impl Domain {
         Ok(())
     }
 
+    /// Without a code on its way, nothing: the page asks for the number.
+    fn resend_code(
+        &mut self,
+        key: Key,
+        language: Language,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let device = self.devices.get(key);
+        let Some(last) = device.and_then(|device| device.code.as_ref()) else { return Ok(()) };
+        let (phone, consent) = (last.phone.clone(), last.consent.clone());
+        self.request_code(key, phone, language, consent, now, effects)
+    }
+
     fn submit_code(
         &mut self,
         key: Key,
@@ -267,10 +286,10 @@ impl Domain {
         code.check(typed, key.mac, &self.secrets, now.boot)?;
         let code = device.code.take().ok_or(Refusal::CodeExpired)?;
         self.counters.codes_accepted += 1;
-        let Pending { guest, mask, consent, sealed, message, .. } = *code;
+        let Pending { guest, phone, consent, sealed, message, .. } = *code;
         self.pumping.accepted(message);
         self.judge_codes(now, effects);
-        let who = (guest, mask, sealed);
+        let who = (guest, phone.mask(), sealed);
         self.verified(key, who, consent, Method::Sms, now, effects);
         Ok(guest)
     }

@@ -22,6 +22,7 @@ enum Step {
     Left(u8),
     Show(u8),
     RequestCode(u8, u32),
+    ResendCode(u8),
     ChangeNumber(u8),
     RightCode(u8),
     WrongCode(u8),
@@ -53,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => device().prop_map(Step::Left),
         3 => device().prop_map(Step::Show),
         6 => (device(), 0u32..4).prop_map(|(d, n)| Step::RequestCode(d, n)),
+        1 => device().prop_map(Step::ResendCode),
         1 => device().prop_map(Step::ChangeNumber),
         5 => device().prop_map(Step::RightCode),
         3 => device().prop_map(Step::WrongCode),
@@ -305,6 +307,9 @@ impl Story {
             }
             Step::Show(device) => self.ask(device, Ask::Show),
             Step::RequestCode(device, number) => self.ask(device, code_to(number)),
+            Step::ResendCode(device) => {
+                self.ask(device, Ask::ResendCode { language: Language::Chinese });
+            }
             Step::ChangeNumber(device) => self.ask(device, Ask::ChangeNumber),
             Step::RightCode(device) => {
                 let code = self.witness.codes.get(&mac_of(device)).cloned();

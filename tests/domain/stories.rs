@@ -40,7 +40,7 @@ fn a_guest_is_told_of_being_online_after_kernel_and_disk() {
         assert_eq!(house.page(mac(1), Ask::Show), View::Phone { refusal: None });
         let effects = house.ask_for_code(mac(1), 1);
         let resend_in = seconds(60);
-        let page = View::Code { mask: "*01".into(), resend_in, refusal: None };
+        let page = View::Code { mask: "*01".into(), digits: 6, resend_in, refusal: None };
         assert_eq!(view(&effects), Some(page));
         let effects = house.ask(mac(1), submit(&code(&effects).unwrap()));
         assert!(view(&effects).is_none());
@@ -163,6 +163,42 @@ fn messages_need_consent_and_a_country_and_may_fail() {
     assert_eq!(refusal(&house.page(mac(1), Ask::Show)), Some(Refusal::NotSent));
     assert!(code(&house.ask_for_code(mac(1), 1)).is_some());
     assert_eq!(house.page(mac(1), Ask::ChangeNumber), View::Phone { refusal: None });
+}
+
+#[test]
+fn another_code_goes_to_the_same_number_in_its_time() {
+    let mut house = House::new(policy());
+    let again = || Ask::ResendCode { language: Language::Chinese };
+    let effects = house.ask(mac(1), again());
+    assert_eq!(view(&effects), Some(View::Phone { refusal: None }), "there is no number");
+    assert!(code(&effects).is_none());
+    let first = code(&house.ask_for_code(mac(1), 1)).unwrap();
+    let soon = house.ask(mac(1), again());
+    let wait = seconds(60);
+    assert_eq!(refusal(&view(&soon).unwrap()), Some(Refusal::TooSoon { wait }));
+    assert!(code(&soon).is_none());
+    house.pass(wait);
+    let effects = house.ask(mac(1), again());
+    let sent = effects.iter().find_map(|effect| match effect {
+        Effect::Sms(message) => Some(message.clone()),
+        _ => None,
+    });
+    let sent = sent.unwrap();
+    assert_eq!((sent.phone.digits(), sent.language), (phone(1).digits(), Language::Chinese));
+    assert!(matches!(view(&effects), Some(View::Code { refusal: None, .. })));
+    if sent.code.0 != first {
+        let old = view(&house.ask(mac(1), submit(&first))).unwrap();
+        assert!(matches!(refusal(&old), Some(Refusal::WrongCode { .. })), "{old:?}");
+    }
+    let effects = house.ask(mac(1), submit(&sent.code.0));
+    assert!(granted(&effects).is_some());
+    // With what was agreed to before the first.
+    let agreed = records(&effects).into_iter().find_map(|record| match record {
+        Record::Verified { consent, .. } => Some(consent.terms),
+        _ => None,
+    });
+    assert_eq!(agreed.as_deref(), Some("1"));
+    assert!(matches!(view(&house.ask(mac(1), again())), None | Some(View::Online { .. })));
 }
 
 #[test]

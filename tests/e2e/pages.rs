@@ -61,7 +61,7 @@ fn a_session_that_ends_under_a_guest_leads_to_the_page_and_on() {
     let online = page(guest);
     let mut held = guest.connect(WEB_V4, Internet::ECHO).0.unwrap();
     let longer = guest.submit(&online, "/extend", &[]);
-    let left = longer.body.split("<dd>").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let left = longer.body.split("data-left=\"").nth(1).unwrap().split('"').next().unwrap();
     assert!((9..=16).contains(&left.parse::<u32>().unwrap()), "{longer:#?}");
     assert!(crate::lab::echoes(&mut held).unwrap());
     std::thread::sleep(Duration::from_secs(9));

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::guard::Seal;
-use super::pages::STYLE;
+use super::pages::{SCRIPT, STAFF_STYLE, STYLE};
 use crate::config::{Colour, Config, PICTURES_MAX, Words};
 use crate::domain::event::Language;
 
@@ -63,6 +63,7 @@ pub struct Parts {
 pub struct Brand {
     pub(super) name: String,
     pub(super) style: String,
+    pub(super) script: String,
     pub(super) seal: Seal,
     pub(super) logo: Option<Picture>,
     pub(super) hero: Option<Picture>,
@@ -115,7 +116,16 @@ impl Parts {
 impl Brand {
     /// Makes it; a picture of no known kind is left out.
     pub fn new(parts: Parts) -> Self {
-        let mut style = STYLE.to_owned();
+        Self::with_style(parts, STYLE.to_owned())
+    }
+
+    /// The staff's own, which is the same in every store, and a name.
+    pub(super) fn of_staff(name: &str) -> Self {
+        let parts = Parts { name: name.to_owned(), ..Parts::default() };
+        Self::with_style(parts, [STYLE, STAFF_STYLE].concat())
+    }
+
+    fn with_style(parts: Parts, mut style: String) -> Self {
         if let Some(colour) = parts.colour {
             let (light, dark) = (readable(colour, LIGHT), readable(colour, DARK));
             // Writing to a string cannot fail.
@@ -127,21 +137,18 @@ impl Brand {
                 on(dark)
             );
         }
+        let script = bare(SCRIPT);
         Self {
             name: parts.name,
-            seal: Seal::new(&style),
+            seal: Seal::new(&style, &script),
             style,
+            script,
             logo: parts.logo.and_then(|bytes| Picture::new("logo", bytes)),
             hero: parts.hero.and_then(|bytes| Picture::new("hero", bytes)),
             terms_version: parts.terms_version,
             chinese: parts.chinese,
             english: parts.english,
         }
-    }
-
-    /// The style sheet as it is, and a name.
-    pub fn plain(name: &str) -> Self {
-        Self::new(Parts { name: name.to_owned(), ..Parts::default() })
     }
 
     /// What the store says in a language.
@@ -192,6 +199,14 @@ fn picture(name: &'static str, path: &Path) -> Result<Vec<u8>, BrandError> {
     }
     let bytes = std::fs::read(path).map_err(file)?;
     kind(&bytes).is_some().then_some(bytes).ok_or(BrandError::Kind(name))
+}
+
+/// A script without indentation and comments, which only its readers here need.
+fn bare(script: &str) -> String {
+    let lines = script.lines().map(str::trim_start);
+    let kept: Vec<&str> =
+        lines.filter(|line| !line.is_empty() && !line.starts_with("//")).collect();
+    kept.join("\n")
 }
 
 /// The grounds that links stand on, as in the style sheet: the page in the light, the card in the

@@ -117,7 +117,9 @@ pub(super) struct Document {
 texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online, back, version }
 texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit, rules }
 texts! { ReturnTexts: title, text, submit }
-texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change, over }
+texts! { CodeTexts:
+    title, sent, label, auto, submit, again_in, again_now, again, change, over,
+}
 texts! { FollowTexts:
     instead, begin, title, pass, find, send, code, open, qr, waiting,
     app, again, wifi, change,
@@ -200,7 +202,7 @@ impl Catalogue {
 
     /// A length of time as people say it: hours and minutes, minutes, or seconds rounded up.
     pub(super) fn length(&self, length: Duration) -> String {
-        let seconds = length.as_secs() + u64::from(length.subsec_nanos() > 0);
+        let seconds = whole_seconds(length);
         let (hours, minutes) = (seconds / 3600, seconds % 3600 / 60);
         if hours > 0 {
             let values = [("hours", &*hours.to_string()), ("minutes", &minutes.to_string())];
@@ -211,6 +213,16 @@ impl Catalogue {
             fill(&self.units.seconds, &[("seconds", &seconds.to_string())])
         }
     }
+}
+
+/// Seconds, rounded up.
+pub(super) fn whole_seconds(length: Duration) -> u64 {
+    length.as_secs() + u64::from(length.subsec_nanos() > 0)
+}
+
+/// What stands before and after a placeholder.
+pub(super) fn around<'a>(text: &'a str, name: &str) -> (&'a str, &'a str) {
+    text.split_once(&format!("{{{name}}}")).unwrap_or((text, ""))
 }
 
 /// An amount of bytes in the unit that suits it, powers of ten.

@@ -44,13 +44,14 @@ pub(super) fn sent_from_here(method: &Method, headers: &HeaderMap, secure: bool)
 pub(super) struct Seal(HeaderValue);
 
 impl Seal {
-    /// Allows this one style sheet, our own pictures and nothing else: no script, no outside
-    /// resource, no frame.
-    pub(super) fn new(style: &str) -> Self {
-        let hash = BASE64.encode(&Sha256::digest(style));
+    /// Allows this one style sheet, this one script and what it asks of us, our own pictures and
+    /// nothing else: no other script, no outside resource, no frame.
+    pub(super) fn new(style: &str, script: &str) -> Self {
+        let [style, script] = [style, script].map(|text| BASE64.encode(&Sha256::digest(text)));
         let policy = format!(
-            "default-src 'none'; img-src 'self' data:; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; \
-             frame-ancestors 'none'"
+            "default-src 'none'; img-src 'self' data:; style-src 'sha256-{style}'; \
+             script-src 'sha256-{script}'; connect-src 'self'; form-action 'self'; \
+             base-uri 'none'; frame-ancestors 'none'"
         );
         // Base64 is ASCII, so this is a header value; the fallback is stricter.
         let strict = HeaderValue::from_static("default-src 'none'");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use askama::Template;
 
 use super::brand::Brand;
-use super::catalogue::{Catalogue, Catalogues, Document, amount, fill};
+use super::catalogue::{Catalogue, Catalogues, Document, amount, around, fill, whole_seconds};
 use super::language::{Choice, query};
 use super::vouchers::OwnLine;
 use super::wechat::follow::Offer;
@@ -14,8 +14,12 @@ use crate::config::Words;
 use crate::domain::effect::{Refusal, View};
 use crate::domain::event::Language;
 
-/// The one style sheet of all pages.
+/// The style sheet of all pages.
 pub(super) const STYLE: &str = include_str!("../../../templates/style.css");
+/// What the staff's pages have besides.
+pub(super) const STAFF_STYLE: &str = include_str!("../../../templates/staff/style.css");
+/// The one script of all pages; each works without.
+pub(super) const SCRIPT: &str = include_str!("../../../templates/page.js");
 
 /// What surrounds every page: language, store, links.
 pub(super) struct Frame<'a> {
@@ -93,27 +97,26 @@ pub(super) fn step(
                 error: refusal.map(|refusal| text.refusal(refusal)),
                 title: fill(&text.follow.title, &[("account", &offer.account)]),
                 find: fill(&text.follow.find, &[("account", &offer.account)]),
-                pass: pass.map(|left| fill(&text.follow.pass, &[("left", &text.length(left))])),
+                pass: pass.map(|left| Countdown::new(&text.follow.pass, "left", left, text)),
                 offer,
             }
             .render(),
             None => phone(frame, *refusal, typed, offers),
         },
         View::Return => ReturnPage { frame }.render(),
-        View::Code { mask, resend_in, refusal } => CodePage {
+        View::Code { mask, digits, resend_in, refusal } => CodePage {
             frame,
             error: refusal.map(|refusal| text.refusal(refusal)),
             over: matches!(refusal, Some(Refusal::CodeDead | Refusal::CodeExpired)),
             sent: fill(&text.code.sent, &[("mask", mask.trim_start_matches('*'))]),
-            again: match *resend_in {
-                Duration::ZERO => text.code.again_now.clone(),
-                wait => fill(&text.code.again_in, &[("wait", &text.length(wait))]),
-            },
+            digits: *digits,
+            wait: (!resend_in.is_zero())
+                .then(|| Countdown::new(&text.code.again_in, "wait", *resend_in, text)),
         }
         .render(),
         View::Online { left, used: (up, down), quota_left, extend, devices } => OnlinePage {
             frame,
-            left: left.map_or_else(|| text.online.no_end.clone(), |left| text.length(left)),
+            left: left.map(|left| Left::new(left, text)),
             up: amount(*up),
             down: amount(*down),
             quota_left: quota_left.map(amount),
@@ -133,6 +136,32 @@ pub(super) fn step(
         // Asked for by the guest's own page alone, which makes another of it.
         View::Mine { .. } => notice(frame, &text.online.title, &text.online.text, false),
         View::Blocked => notice(frame, &text.blocked.title, &text.blocked.text, false),
+    }
+}
+
+/// Time left, which a script counts down.
+struct Left {
+    seconds: u64,
+    said: String,
+}
+
+impl Left {
+    fn new(left: Duration, text: &Catalogue) -> Self {
+        Self { seconds: whole_seconds(left), said: text.length(left) }
+    }
+}
+
+/// A sentence with the time left in it.
+struct Countdown<'a> {
+    before: &'a str,
+    left: Left,
+    after: &'a str,
+}
+
+impl<'a> Countdown<'a> {
+    fn new(sentence: &'a str, place: &str, left: Duration, text: &Catalogue) -> Self {
+        let (before, after) = around(sentence, place);
+        Self { before, left: Left::new(left, text), after }
     }
 }
 
@@ -219,8 +248,8 @@ struct FollowPage<'a> {
     error: Option<String>,
     title: String,
     find: String,
-    /// What the pass lets through, while it is open.
-    pass: Option<String>,
+    /// How long the pass stays open.
+    pass: Option<Countdown<'a>>,
     offer: &'a Offer,
 }
 
@@ -238,14 +267,16 @@ struct CodePage<'a> {
     /// The code is good no more.
     over: bool,
     sent: String,
-    again: String,
+    digits: u8,
+    /// Until another may be asked for.
+    wait: Option<Countdown<'a>>,
 }
 
 #[derive(Template)]
 #[template(path = "portal/online.html")]
 struct OnlinePage<'a> {
     frame: &'a Frame<'a>,
-    left: String,
+    left: Option<Left>,
     up: String,
     down: String,
     quota_left: Option<String>,

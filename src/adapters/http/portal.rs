@@ -115,6 +115,7 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/", get(show))
         .route("/phone", post(phone).get(home))
         .route("/code", post(code).get(home))
+        .route("/resend", post(resend).get(home))
         .route("/return", post(come_back).get(home))
         .route("/change", post(change).get(home))
         .route("/extend", post(extend).get(home))
@@ -237,6 +238,11 @@ async fn code(
 ) -> Response {
     let Ok(Form(form)) = form else { return site.not_a_form(&guest) };
     site.act(&guest, Ask::SubmitCode { code: digits(&form.code) }, Typed::default()).await
+}
+
+async fn resend(State(site): State<Arc<Site>>, guest: Guest) -> Response {
+    let ask = Ask::ResendCode { language: guest.choice.language };
+    site.act(&guest, ask, Typed::default()).await
 }
 
 async fn come_back(State(site): State<Arc<Site>>, guest: Guest) -> Response {

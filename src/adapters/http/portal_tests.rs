@@ -117,7 +117,7 @@ fn ask_phone() -> View {
 }
 
 fn ask_code(refusal: Option<Refusal>) -> View {
-    View::Code { mask: "*42".into(), resend_in: Duration::from_secs(58), refusal }
+    View::Code { mask: "*42".into(), digits: 6, resend_in: Duration::from_secs(58), refusal }
 }
 
 fn every_view() -> Vec<View> {
@@ -151,20 +151,51 @@ async fn every_step_has_a_small_closed_page_in_both_languages() {
             assert_eq!(page.status, 200);
             assert!(page.text.contains(&format!("<html lang=\"{tag}\">")), "{view:?}");
             assert!(page.text.len() < 10_000, "{} bytes for {view:?}", page.text.len());
-            assert!(!page.text.contains("<script") && !page.text.contains("//"), "{}", page.text);
+            assert!(!page.text.contains("//"), "nothing from elsewhere: {}", page.text);
             assert_eq!(page.headers[CONTENT_TYPE], "text/html; charset=utf-8");
             assert_eq!(page.headers["cache-control"], "no-store");
             assert_eq!(page.headers["x-content-type-options"], "nosniff");
             assert_eq!(page.headers["referrer-policy"], "same-origin");
             let policy = page.headers["content-security-policy"].to_str().unwrap();
-            let style = page.text.split("<style>").nth(1).unwrap().split("</style>").next();
-            let seal = Seal::new(style.unwrap());
+            let seal = Seal::new(only(&page.text, "style"), only(&page.text, "script"));
             let mut sealed = Response::default();
             seal.apply(&mut sealed);
-            assert_eq!(sealed.headers()["content-security-policy"], policy, "the style is allowed");
+            assert_eq!(sealed.headers()["content-security-policy"], policy, "these are allowed");
             assert!(policy.starts_with("default-src 'none';"));
+            assert!(!policy.contains("unsafe") && !policy.contains("script-src 'self'"));
         }
     }
+}
+
+/// The text of the page's one element of this name.
+fn only<'a>(page: &'a str, name: &str) -> &'a str {
+    let parts: Vec<&str> = page.split(&format!("<{name}>")).collect();
+    let [_, rest] = parts[..] else { panic!("{} times <{name}> in {page}", parts.len() - 1) };
+    assert_eq!(page.matches(&format!("<{name}")).count(), 1, "another <{name}> in {page}");
+    rest.split(&format!("</{name}>")).next().unwrap()
+}
+
+#[tokio::test]
+async fn the_script_is_small_and_says_nothing() {
+    let stage = Stage::new(ask_phone());
+    let page = stage.get("/").await;
+    let script = only(&page.text, "script");
+    assert!(script.is_ascii() && script.len() <= 2048, "{} bytes", script.len());
+    for forbidden in ["eval", "innerHTML", "Function(", "document.write", "import", "//"] {
+        assert!(!script.contains(forbidden), "{forbidden}");
+    }
+    // Every word that a script puts on the page comes with it, whatever the language.
+    let page = Stage::new(ask_code(None)).get("/?lang=en").await;
+    let left =
+        "data-left=\"58\" data-units=\"{hours} h {minutes} min|{minutes} min|{seconds} s\">58 s<";
+    assert!(page.text.contains(left), "{}", page.text);
+    assert!(page.text.contains("data-then=\"Nothing came? You can ask again now.\""));
+    assert!(
+        page.text.contains("data-digits=\"6\"") && page.text.contains("data-look=\"/?lang=en\"")
+    );
+    // It may not look away from what went wrong.
+    let page = Stage::new(ask_code(Some(Refusal::NotSent))).get("/").await;
+    assert!(!page.text.contains(" data-state="), "{}", page.text);
 }
 
 #[tokio::test]
@@ -222,12 +253,16 @@ async fn refusals_are_shown_at_once_and_success_is_a_navigation() {
 async fn the_other_forms_and_the_follow_link_reach_the_domain() {
     let stage = Stage::new(ask_phone());
     assert_eq!(stage.post("/change", "").await.status, 303);
+    assert_eq!(stage.post("/resend?lang=en", "").await.status, 303);
     assert_eq!(stage.post("/logout", "").await.status, 303);
     assert_eq!(stage.get("/f/abc.DEF-_1").await.status, 303);
     let asked = stage.asked();
-    let [Ask::ChangeNumber, Ask::Logout, Ask::Follow { token }] = &asked[..] else {
+    let [Ask::ChangeNumber, Ask::ResendCode { language }, Ask::Logout, Ask::Follow { token }] =
+        &asked[..]
+    else {
         panic!("{asked:?}")
     };
+    assert_eq!(*language, Language::English);
     assert_eq!(token, "abc.DEF-_1");
 
     let refused = Stage::new(View::Phone { refusal: Some(Refusal::TokenUsed) });
@@ -241,13 +276,20 @@ async fn what_people_and_devices_say_is_only_text() {
     let portal = portal(evil);
     let stage = Stage::of(
         portal,
-        Answer::Portal(View::Code { mask: evil.into(), resend_in: Duration::ZERO, refusal: None }),
+        Answer::Portal(View::Code {
+            mask: evil.into(),
+            digits: 6,
+            resend_in: Duration::ZERO,
+            refusal: None,
+        }),
     );
     let page = stage.get("/").await;
-    assert!(!page.text.contains("<script") && page.text.contains("&#60;script"), "{}", page.text);
+    only(&page.text, "script");
+    assert!(page.text.contains("&#60;script"), "{}", page.text);
     let typed = "phone=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&terms=yes";
     let page = stage.post("/phone", typed).await;
-    assert!(!page.text.contains("<script") && !page.text.contains("value=\"\">"), "{}", page.text);
+    only(&page.text, "script");
+    assert!(!page.text.contains("value=\"\">"), "{}", page.text);
 }
 
 #[tokio::test]

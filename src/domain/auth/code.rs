@@ -15,7 +15,9 @@ use crate::domain::policy::CodePolicy;
 #[derive(Debug)]
 pub(in crate::domain) struct Pending {
     pub(in crate::domain) guest: GuestKey,
-    pub(in crate::domain) mask: String,
+    /// Where it went, for another; gone with the code.
+    pub(in crate::domain) phone: Phone,
+    pub(in crate::domain) digits: u8,
     pub(in crate::domain) consent: Consent,
     /// The number for HQ.
     pub(in crate::domain) sealed: Option<Sealed>,
@@ -43,7 +45,8 @@ impl Pending {
         let guest = secrets.phone_guest(phone);
         let pending = Self {
             guest,
-            mask: phone.mask(),
+            phone: phone.clone(),
+            digits: policy.length,
             consent,
             sealed: None,
             message,

@@ -99,7 +99,7 @@ struct Office {
 }
 
 fn router(staff: Staff, counts: Arc<Counts>) -> Result<Router, HttpError> {
-    let brand = Arc::new(Brand::plain(&staff.store));
+    let brand = Arc::new(Brand::of_staff(&staff.store));
     let office = Arc::new(Office {
         password: Password::new(staff.password_hash.reveal())?,
         staff,
