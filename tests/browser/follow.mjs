@@ -3,17 +3,11 @@
 // the page shows into the file CODE, and waits for the link that the account answers in the file LINK.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { check, phone } from "./phone.mjs";
+import { check, phone, until } from "./phone.mjs";
 
 const [language, pictures, codeFile, linkFile] = process.argv.slice(2);
 
-async function answered() {
-  for (let tries = 0; tries < 400; tries += 1) {
-    if (existsSync(linkFile)) return readFileSync(linkFile, "utf8");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error("the account does not answer");
-}
+const answered = () => until("the account's answer", () => existsSync(linkFile) && readFileSync(linkFile, "utf8"), 20);
 
 const inside = (url) => url.host === "example.com" || url.port === "2050";
 
@@ -31,11 +25,23 @@ await phone(language, pictures, inside, async (page, look) => {
   await page.locator(".copy").tap();
   const code = (await page.locator(".copy").textContent()).trim();
   check(/^[0-9A-Z]{4}(-[0-9A-Z]{4}){3}$/.test(code), `no code: ${code}`);
-  await page.waitForNavigation({ timeout: 8_000 });
-  check((await page.locator(".copy").textContent()).trim() === code, "the page that refreshes shows another code");
+  // The page looks whether the guest is online, and lets the selection be.
+  const looks = [];
+  page.on("response", (answer) => looks.push(answer.request().resourceType()));
+  await until("the page to look", () => looks.includes("xhr"), 8);
+  check(!looks.includes("document"), "the page was loaded anew");
+  const selected = await page.evaluate(() => String(getSelection()).trim());
+  check(selected === code, `not the code is selected but ${selected}`);
+  // Without scripts it is loaded anew.
+  await phone(language, pictures, inside, async (plain) => {
+    await plain.goto(page.url());
+    await plain.waitForNavigation({ timeout: 8_000 });
+    check((await plain.locator(".copy").textContent()).trim() === code, "the page that refreshes shows another code");
+  }, { scripts: false });
   writeFileSync(codeFile, `${code}\n`);
 
-  await page.goto(await answered());
+  // WeChat's own browser opens the link; the page that waits goes on by itself.
+  await page.context().request.get(await answered());
   await page.waitForSelector('form[action="/logout"]');
   await look("follow-online");
   await page.goto("http://example.com/");

@@ -1,37 +1,36 @@
-// A guest's way online and off again.
-// node guest.mjs LANGUAGE PICTURES PHONE SPOOL RESULT, in the guest's network namespace.
+// A guest's way online and off again, with scripts or without.
+// node guest.mjs LANGUAGE PICTURES PHONE SPOOL RESULT, in the guest's network namespace; without scripts if RESULT,
+// where the speed of the first page is written to, is empty.
 
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { check, phone, cost } from "./phone.mjs";
+import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { check, cost, messages, phone, until } from "./phone.mjs";
 
 const [language, pictures, number, spool, result] = process.argv.slice(2);
+const scripts = result !== "";
 
-/** The code in the newest message to the phone; waits 5 s at most. */
-async function newestCode() {
-  for (let tries = 0; tries < 100; tries += 1) {
-    for (const name of readdirSync(spool).filter((name) => name.endsWith(".json")).sort().reverse()) {
-      const message = JSON.parse(readFileSync(join(spool, name), "utf8"));
-      if (message.to.endsWith(number)) return message.code;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error("no message came");
+/** What the first page takes, beside a page with nothing on it. */
+async function speed(page, url) {
+  const empty = createServer((_, answer) => answer.setHeader("content-type", "text/html").end("<!doctype html><p>x"));
+  await new Promise((resolve) => empty.listen(2052, "127.0.0.1", resolve));
+  const [own, least] = [await cost(page, url), await cost(page, "http://127.0.0.1:2052/")];
+  empty.close();
+  check(own.median - least.median <= 100, `the first page takes ${own.median} ms, an empty one ${least.median} ms`);
+  return `median ${own.median} ms, at most ${own.most} ms (a page of one letter: ${least.median} ms, ${least.most} ms)`;
 }
 
-const inside = (url) => url.host === "example.com" || url.port === "2050";
+const inside = (url) => url.host === "example.com" || url.port === "2050" || url.hostname === "127.0.0.1";
 
-await phone(language, pictures, inside, async (page, look) => {
+async function story(page, look) {
   await page.goto("http://example.com/");
   const portal = new URL(page.url());
   check(portal.port === "2050", `not at the portal but at ${page.url()}`);
   await look("number");
   await page.locator("summary").tap();
   await look("rules");
-  const took = await cost(page, portal.href);
-  writeFileSync(result, `${took}`);
-  check(took <= 100, `the first page took ${took} ms of a slow phone`);
+  if (scripts) writeFileSync(result, await speed(page, portal.href));
 
+  await page.goto(portal.href);
   await page.locator('a[href="/terms"]').tap();
   await page.waitForURL("**/terms");
   await look("terms");
@@ -47,19 +46,22 @@ await phone(language, pictures, inside, async (page, look) => {
   await page.waitForSelector("#error");
   await look("bad-number");
 
-  await page.fill('input[name="phone"]', number);
+  // As an address book has it.
+  await page.fill('input[name="phone"]', `+86 ${number.slice(0, 3)}-${number.slice(3, 7)} ${number.slice(7)}`);
   await page.locator('input[name="terms"]').check();
   await page.locator('form[action="/phone"] button').tap();
   await page.waitForSelector('input[name="code"]');
   await look("code");
 
-  const code = await newestCode();
+  const code = await until("a message", () => messages(spool, number).at(-1));
   await page.fill('input[name="code"]', code === "000000" ? "000001" : "000000");
-  await page.locator('form[action="/code"] button').tap();
+  if (!scripts) await page.locator('form[action="/code"] button').tap();
   await page.waitForSelector("#error");
   await look("wrong-code");
 
-  await page.fill('input[name="code"]', code);
+  // After a wrong code none is sent by itself. The message may have been copied with a space.
+  await page.fill('input[name="code"]', `${code.slice(0, 3)} ${code.slice(3)}`);
+  await new Promise((resolve) => setTimeout(resolve, 300));
   await page.locator('form[action="/code"] button').tap();
   await page.waitForSelector('form[action="/logout"]');
   check(new URL(page.url()).host === portal.host, `online page at ${page.url()}`);
@@ -75,4 +77,6 @@ await phone(language, pictures, inside, async (page, look) => {
   await page.locator('form[action="/logout"] button').tap();
   await page.waitForSelector('form[action="/logout"]', { state: "detached" });
   await look("offline");
-});
+}
+
+await phone(language, pictures, inside, story, { scripts });
