@@ -56,7 +56,7 @@
     var timer = setInterval(function () {
       var s = Math.max(0, Math.ceil(data(left, "left") - (Date.now() - opened) / 1000));
       var h = s / 3600 | 0, m = s % 3600 / 60 | 0;
-      var text = data(left, "units").split("|")[h ? 0 : m ? 1 : 2];
+      var text = data(left, "units").split("|")[h ? m ? 0 : 3 : m ? 1 : 2];
       text = text.replace("{hours}", h).replace("{minutes}", m).replace("{seconds}", s);
       if (left.textContent != text) left.textContent = text;
       if (s) return;
@@ -64,10 +64,7 @@
       if (button) {
         button.disabled = false;
         line.textContent = then;
-      } else {
-        over = true;
-        setTimeout(look, 1000);
-      }
+      } else over = setTimeout(look, 1000);
     }, 1000);
   }
   [].forEach.call(document.querySelectorAll("[data-left]"), count);

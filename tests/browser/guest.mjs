@@ -19,6 +19,18 @@ async function speed(page, url) {
   return `median ${own.median} ms, at most ${own.most} ms (a page of one letter: ${least.median} ms, ${least.most} ms)`;
 }
 
+/** The fonts that an element is really shown in. */
+async function fonts(page, selector) {
+  const session = await page.context().newCDPSession(page);
+  await session.send("DOM.enable");
+  await session.send("CSS.enable");
+  const { root } = await session.send("DOM.getDocument");
+  const { nodeId } = await session.send("DOM.querySelector", { nodeId: root.nodeId, selector });
+  const { fonts } = await session.send("CSS.getPlatformFontsForNode", { nodeId });
+  await session.detach();
+  return fonts.map(({ familyName }) => familyName).join();
+}
+
 const inside = (url) => url.host === "example.com" || url.port === "2050" || url.hostname === "127.0.0.1";
 
 async function story(page, look) {
@@ -26,6 +38,8 @@ async function story(page, look) {
   const portal = new URL(page.url());
   check(portal.port === "2050", `not at the portal but at ${page.url()}`);
   await look("number");
+  const shown = await fonts(page, "h1");
+  check(language !== "zh-CN" || shown.includes("CJK SC"), `Chinese is shown in ${shown}`);
   await page.locator("summary").tap();
   await look("rules");
   if (scripts) writeFileSync(result, await speed(page, portal.href));
@@ -52,6 +66,12 @@ async function story(page, look) {
   await page.locator('form[action="/phone"] button').tap();
   await page.waitForSelector('input[name="code"]');
   await look("code");
+  for (const [name, value] of [["autocomplete", "one-time-code"], ["inputmode", "numeric"]]) {
+    check((await page.locator("#code").getAttribute(name)) === value, `no ${name}`);
+  }
+  // The sheet was closed to read the message.
+  await page.goto("http://example.com/");
+  await page.waitForSelector("#code");
 
   const code = await until("a message", () => messages(spool, number).at(-1));
   await page.fill('input[name="code"]', code === "000000" ? "000001" : "000000");

@@ -9,7 +9,7 @@ use crate::lab::{
 };
 
 /// The pictures that are kept.
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 17] = [
     "number",
     "terms",
     "code",
@@ -22,6 +22,10 @@ const KEPT: [&str; 13] = [
     "dead-code",
     "line-down",
     "line-down-online",
+    "devices",
+    "mine",
+    "follow-waiting",
+    "voucher-scanned",
     "staff",
 ];
 
@@ -120,7 +124,7 @@ fn two_devices(settings: &Settings, other: &str) -> (Lab, Gateway) {
 }
 
 fn own_pages(language: &str) {
-    let (lab, _gateway) = two_devices(&branded(""), "Mei’s tablet");
+    let (lab, _gateway) = two_devices(&branded(""), "Mei-tablet");
     let database = std::fs::read_dir(lab.folder().join("state")).unwrap().flatten();
     let mut files = database.map(|entry| entry.path());
     let database = files.find(|path| path.extension().is_some_and(|it| it == "db")).unwrap();

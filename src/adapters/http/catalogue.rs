@@ -118,7 +118,7 @@ texts! { Common: wifi, other_language, steps, step_phone, step_code, step_online
 texts! { PhoneTexts: title, label, hint, agree, terms, and, privacy, marketing, submit, rules }
 texts! { ReturnTexts: title, text, submit }
 texts! { CodeTexts:
-    title, sent, label, auto, submit, again_in, again_now, again, change, over,
+    title, sent, label, auto, submit, nothing, again_in, again_now, again, change, over,
 }
 texts! { FollowTexts:
     instead, begin, title, pass, find, send, code, open, qr, waiting,
@@ -204,7 +204,9 @@ impl Catalogue {
     pub(super) fn length(&self, length: Duration) -> String {
         let seconds = whole_seconds(length);
         let (hours, minutes) = (seconds / 3600, seconds % 3600 / 60);
-        if hours > 0 {
+        if hours > 0 && minutes == 0 {
+            fill(&self.units.whole_hours, &[("hours", &hours.to_string())])
+        } else if hours > 0 {
             let values = [("hours", &*hours.to_string()), ("minutes", &minutes.to_string())];
             fill(&self.units.hours, &values)
         } else if minutes > 0 {
@@ -318,6 +320,7 @@ mod tests {
         let texts = Catalogues::load().unwrap();
         let english = texts.of(Language::English);
         assert_eq!(english.length(Duration::from_secs(4 * 3600 - 1)), "3 h 59 min");
+        assert_eq!(english.length(Duration::from_secs(2 * 3600)), "2 h");
         assert_eq!(english.length(Duration::from_millis(58_001)), "59 s");
         assert_eq!(english.length(Duration::from_mins(1)), "1 min");
         assert_eq!(amount(0), "0.0 kB");

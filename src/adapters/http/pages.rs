@@ -128,14 +128,12 @@ pub(super) fn step(
             frame,
             title: &text.ended.title,
             text: text.end(*reason),
-            again: true,
-            extend: *extend,
-            retry: false,
+            way: if *extend { Way::Extend } else { Way::Connect },
         }
         .render(),
         // Asked for by the guest's own page alone, which makes another of it.
-        View::Mine { .. } => notice(frame, &text.online.title, &text.online.text, false),
-        View::Blocked => notice(frame, &text.blocked.title, &text.blocked.text, false),
+        View::Mine { .. } => notice(frame, &text.online.title, &text.online.text, Way::Home),
+        View::Blocked => notice(frame, &text.blocked.title, &text.blocked.text, Way::Nowhere),
     }
 }
 
@@ -207,17 +205,17 @@ fn document(frame: &Frame, ours: &Document, own: &[String]) -> askama::Result<St
 
 /// The page of a gateway that has no answer just now.
 pub(super) fn busy(frame: &Frame) -> askama::Result<String> {
-    notice(frame, &frame.text.busy.title, &frame.text.busy.text, true)
+    notice(frame, &frame.text.busy.title, &frame.text.busy.text, Way::Retry)
 }
 
 /// The page of a form that was not ours, or not a form.
 pub(super) fn foreign(frame: &Frame) -> askama::Result<String> {
-    notice(frame, &frame.text.foreign.title, &frame.text.foreign.text, false)
+    notice(frame, &frame.text.foreign.title, &frame.text.foreign.text, Way::Home)
 }
 
 /// The page of a guest who was forgotten.
 pub(super) fn forgotten(frame: &Frame) -> askama::Result<String> {
-    notice(frame, &frame.text.mine.erased_title, &frame.text.mine.erased_text, false)
+    notice(frame, &frame.text.mine.erased_title, &frame.text.mine.erased_text, Way::Home)
 }
 
 /// The link in a redirect to `url`, for whoever does not follow redirects.
@@ -225,8 +223,21 @@ pub(super) fn redirect(url: &str) -> askama::Result<String> {
     RedirectPage { url }.render()
 }
 
-fn notice(frame: &Frame, title: &str, text: &str, retry: bool) -> askama::Result<String> {
-    NoticePage { frame, title, text, again: false, extend: false, retry }.render()
+fn notice(frame: &Frame, title: &str, text: &str, way: Way) -> askama::Result<String> {
+    NoticePage { frame, title, text, way }.render()
+}
+
+/// Where a notice leads.
+enum Way {
+    Nowhere,
+    /// To the page of the step.
+    Home,
+    /// There too, by itself in a while.
+    Retry,
+    /// To another session.
+    Connect,
+    /// To more time.
+    Extend,
 }
 
 #[derive(Template)]
@@ -290,9 +301,7 @@ struct NoticePage<'a> {
     frame: &'a Frame<'a>,
     title: &'a str,
     text: &'a str,
-    again: bool,
-    extend: bool,
-    retry: bool,
+    way: Way,
 }
 
 #[derive(Template)]

@@ -186,10 +186,9 @@ async fn the_script_is_small_and_says_nothing() {
     }
     // Every word that a script puts on the page comes with it, whatever the language.
     let page = Stage::new(ask_code(None)).get("/?lang=en").await;
-    let left =
-        "data-left=\"58\" data-units=\"{hours} h {minutes} min|{minutes} min|{seconds} s\">58 s<";
+    let left = "data-left=\"58\" data-units=\"{hours} h {minutes} min|{minutes} min|{seconds} s|{hours} h\">58 s<";
     assert!(page.text.contains(left), "{}", page.text);
-    assert!(page.text.contains("data-then=\"Nothing came? You can ask again now.\""));
+    assert!(page.text.contains("data-then=\"Nothing came? You can ask for another code now.\""));
     assert!(
         page.text.contains("data-digits=\"6\"") && page.text.contains("data-look=\"/?lang=en\"")
     );
