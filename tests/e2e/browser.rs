@@ -140,12 +140,13 @@ fn nothing_that_a_stranger_writes_runs_in_a_browser() {
     let evil = "<img src=x onerror=window.hit=1>";
     let (lab, _gateway) = two_devices(&settings, evil);
     let portal = format!("http://{ROUTER_V4}:2050/");
-    browse(&lab, &lab.guests[0].netns, "attack.mjs", "en-GB", &[&portal], &[]);
     let staff = format!("http://{STAFF_V4}:8080/staff");
-    browse(&lab, &lab.staff.netns, "attack.mjs", "en-GB", &[&staff, PASSWORD], &[]);
-    // At the steps before the login.
-    lab.guests[0].post(&format!("{portal}logout"), &[]);
-    browse(&lab, &lab.guests[0].netns, "attack.mjs", "en-GB", &[&portal, "", "offline"], &[]);
+    let guest = &lab.guests[0];
+    let attack = |place, words: &[&str]| browse(&lab, place, "attack.mjs", "en-GB", words, &[]);
+    attack(&guest.netns, &[&portal, "guest"]);
+    attack(&lab.staff.netns, &[&staff, "staff", PASSWORD]);
+    guest.post(&format!("{portal}logout"), &[]);
+    attack(&guest.netns, &[&portal, "stranger"]);
 }
 
 #[test]
