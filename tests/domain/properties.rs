@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maitred::domain::effect::{
     Answer, Effect, Firewall, Grant, Message, Method, Record, Refusal, View,
 };
-use maitred::domain::event::{Ask, Client, Command, Event, Usage};
+use maitred::domain::event::{Ask, Client, Command, Event, Language, Usage};
 use maitred::domain::names::{BootTime, Mac, RequestId, SessionId, VisitId, WallTime};
 use maitred::domain::policy::{Limits, Overrides, Policy};
 use proptest::prelude::*;

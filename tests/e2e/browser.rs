@@ -113,8 +113,9 @@ fn a_guests_own_pages_are_fit_to_be_seen_in_english() {
 fn two_devices(settings: &Settings, other: &str) -> (Lab, Gateway) {
     let mut lab = Lab::new(2);
     let gateway = lab.maitred(settings);
-    lab.guests[1].phone = lab.guests[0].phone.clone();
-    lab.guests[1].hostname = other.to_owned();
+    let owner = lab.guests[0].phone.clone();
+    lab.guests[1].phone = owner;
+    other.clone_into(&mut lab.guests[1].hostname);
     for guest in &mut lab.guests {
         guest.join(Dhcp::Udhcpc);
         guest.log_in(&gateway);
