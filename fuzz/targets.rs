@@ -1,7 +1,7 @@
 //! What each fuzz target does with its bytes: reads them as the daemon would and checks what must
 //! hold of the result. `../tests/corpus.rs` replays the corpora through the same functions.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
 use ed25519_dalek::SigningKey;
@@ -28,7 +28,7 @@ use maitred::wire::nft::expr::Expr;
 use maitred::wire::nft::keys;
 use maitred::wire::nft::message::{Reply, replies};
 use maitred::wire::nft::object::{Chain, Rule, Set, Table};
-use maitred::wire::{dhcp, evidence, route};
+use maitred::wire::{dhcp, evidence, ra, route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ use tokio::sync::watch;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its binary and of its folder in `corpus`.
-pub const ALL: [(&str, Target); 12] = [
+pub const ALL: [(&str, Target); 13] = [
     ("config", config),
     ("control", control),
     ("dhcp", dhcp),
@@ -46,6 +46,7 @@ pub const ALL: [(&str, Target); 12] = [
     ("names", names),
     ("netlink", netlink),
     ("portal", portal),
+    ("ra", ra),
     ("syn", syn),
     ("token", token),
     ("watermark", watermark),
@@ -236,6 +237,16 @@ pub fn portal(bytes: &[u8]) {
     let status = answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
     assert!(answer.is_empty() || status.is_some_and(|status| status < "500"), "{answer}");
     assert!(!answer.contains("<script"), "{answer}");
+}
+
+/// A message of router discovery.
+pub fn ra(bytes: &[u8]) {
+    let from = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    if let Ok(ra::Message::Advertisement(router)) = ra::parse(bytes, from) {
+        let beside = ra::beside(router, "https://wifi.example/api").unwrap();
+        let same = ra::Router { names_api: true, ..router };
+        assert_eq!(ra::parse(&beside, from), Ok(ra::Message::Advertisement(same)));
+    }
 }
 
 /// The headers of a connection's first packet, as the kernel saved them.

@@ -56,6 +56,26 @@ fn an_address_is_our_own_and_ready() {
 }
 
 #[test]
+fn an_address_beside_the_own_is_never_chosen_by_itself() {
+    let address: Ipv6Addr = "fe80::89:10".parse().unwrap();
+    let body = [&[10, 128, 0, 253][..], &number(5)].concat();
+    let mut attrs = Attrs::new();
+    attrs.bytes(2, &address.octets()).bytes(1, &address.octets());
+    let gone = request(libc::RTM_DELADDR, NLM_F_ACK, 7, &body, attrs.clone()).unwrap();
+    assert_eq!(remove_address(5, address, 7).unwrap(), gone);
+    // Preferred for no time, valid for ever.
+    let times = [number(0), number(u32::MAX), number(0), number(0)].concat();
+    attrs.bytes(6, &times);
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    let made = request(libc::RTM_NEWADDR, flags, 7, &body, attrs).unwrap();
+    let asked = add_address(5, address, 7).unwrap();
+    assert_eq!(asked, made);
+    // As the kernel tells of it.
+    let wanted = Address { index: 5, address: address.into(), length: 128 };
+    assert_eq!(one(&asked), Reply::Address(wanted));
+}
+
+#[test]
 fn an_answer_ends_well_or_with_an_error() {
     let end =
         |kind, flags, code: i32| one(&message(kind, flags, &code.to_ne_bytes(), Attrs::new()));

@@ -13,6 +13,7 @@ mod frames;
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod advertise;
 mod bad_input;
 mod bridges;
 mod browser;

@@ -14,7 +14,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
-use self::route::{News, Route};
+use self::route::News;
+pub(super) use self::route::Route;
 use self::stations::{Heard, Stations};
 use super::inbox::Inbox;
 use crate::clock;

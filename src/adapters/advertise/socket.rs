@@ -1,0 +1,157 @@
+//! A raw ICMPv6 socket that hears hosts ask for routers, and this machine's own router answer.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use libc::{
+    BPF_ABS, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SKF_AD_IFINDEX, SKF_AD_OFF,
+    SKF_NET_OFF, sock_filter, socklen_t,
+};
+use nix::sys::socket::sockopt::{Ipv6MulticastHops, Ipv6RecvPacketInfo, Ipv6Ttl, RcvBuf};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
+    SockaddrIn6, recvmsg, sendmsg, setsockopt, socket,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Messages come from this link if nobody has counted it down (RFC 4861, section 6.1).
+const HOP_LIMIT: u8 = 255;
+/// Bytes of messages that may wait: who asks while it is full asks again (RFC 4861, 6.3.7).
+const RECEIVE_BUFFER: usize = 32 << 10;
+const LONGEST: usize = 2048;
+/// The loopback's number, in every network namespace. Whatever arrives there this machine sent.
+const LOOPBACK: u32 = 1;
+
+/// A message, where it came in, and who sent it.
+pub(super) struct Received {
+    pub(super) interface: u32,
+    pub(super) from: Ipv6Addr,
+    pub(super) message: Vec<u8>,
+}
+
+/// The socket.
+#[derive(Debug)]
+pub(super) struct Socket(AsyncFd<OwnedFd>);
+
+impl Socket {
+    /// Needs `CAP_NET_RAW`, and a runtime.
+    #[allow(unsafe_code)]
+    pub(super) fn open() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let fd = socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
+        attach(&fd, &PROGRAM)?;
+        setsockopt(&fd, RcvBuf, &RECEIVE_BUFFER)?;
+        setsockopt(&fd, Ipv6RecvPacketInfo, &true)?;
+        setsockopt(&fd, Ipv6Ttl, &i32::from(HOP_LIMIT))?;
+        setsockopt(&fd, Ipv6MulticastHops, &i32::from(HOP_LIMIT))?;
+        // What came before the filter stood.
+        (0..RECEIVE_BUFFER).take_while(|_| receive(&fd).is_ok()).for_each(drop);
+        // SAFETY: the socket has one descriptor, its own, until it is dropped.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?))
+    }
+
+    /// Waits for messages and takes them, `most` at the most.
+    pub(super) async fn receive(&self, most: usize) -> io::Result<Vec<Received>> {
+        let mut messages = Vec::new();
+        let mut ready = self.0.readable().await?;
+        while messages.len() < most {
+            match ready.try_io(|fd| receive(fd.get_ref())) {
+                Ok(Ok(message)) => messages.extend(message),
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => break,
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Sends a message from one of our addresses on an interface; `None` leaves the choice to the
+    /// kernel. Never waits.
+    pub(super) fn send(
+        &self,
+        interface: u32,
+        from: Option<Ipv6Addr>,
+        to: Ipv6Addr,
+        message: &[u8],
+    ) -> io::Result<()> {
+        let from = from.unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let source = libc::in6_pktinfo {
+            ipi6_addr: libc::in6_addr { s6_addr: from.octets() },
+            ipi6_ifindex: interface,
+        };
+        let control = [ControlMessage::Ipv6PacketInfo(&source)];
+        let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, interface));
+        let parts = [IoSlice::new(message)];
+        let fd = self.0.get_ref().as_raw_fd();
+        sendmsg(fd, &parts, &control, MsgFlags::MSG_DONTWAIT, Some(&to))?;
+        Ok(())
+    }
+}
+
+/// Takes one message; `None` if the kernel does not say where it came from.
+fn receive(fd: &OwnedFd) -> io::Result<Option<Received>> {
+    let (mut space, mut buffer) = (nix::cmsg_space!(libc::in6_pktinfo), [0; LONGEST]);
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let got = recvmsg::<SockaddrIn6>(fd.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let interface = got.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(info.ipi6_ifindex),
+        _ => None,
+    });
+    let (from, length) = (got.address.map(|from| from.ip()), got.bytes);
+    let message = buffer.get(..length).unwrap_or_default().to_vec();
+    Ok(interface.zip(from).map(|(interface, from)| Received { interface, from, message }))
+}
+
+const PASS: u8 = 8;
+const DROP: u8 = 9;
+
+/// What is handed up: solicitations from the wire, and advertisements over the loopback, where no
+/// guest can forge one. The first argument of `jump` is its own place.
+#[rustfmt::skip]
+const PROGRAM: [sock_filter; 10] = [
+    load(BPF_B, SKF_NET_OFF + 7),
+    jump(1, HOP_LIMIT as u32, 2, DROP),
+    load(BPF_W, SKF_AD_OFF + SKF_AD_IFINDEX),
+    jump(3, LOOPBACK, 6, 4),
+    // The message's type.
+    load(BPF_B, 0),
+    jump(5, 133, PASS, DROP),
+    load(BPF_B, 0),
+    jump(7, 134, PASS, DROP),
+    instruction(BPF_RET | BPF_K, u32::MAX, 0, 0),
+    instruction(BPF_RET | BPF_K, 0, 0, 0),
+];
+
+const fn load(size: u32, place: i32) -> sock_filter {
+    instruction(BPF_LD | BPF_ABS | size, place.cast_unsigned(), 0, 0)
+}
+
+const fn jump(here: u8, value: u32, yes: u8, no: u8) -> sock_filter {
+    instruction(BPF_JMP | BPF_JEQ | BPF_K, value, yes - here - 1, no - here - 1)
+}
+
+#[allow(clippy::cast_possible_truncation)] // The kernel's codes have 16 bits; libc's constants 32.
+const fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+#[allow(unsafe_code)]
+fn attach(fd: &OwnedFd, program: &[sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    // The kernel only reads the program, whatever its pointer's type says.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let size = socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
+    // SAFETY: the program outlives the call, and both lengths are its own.
+    let outcome = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size,
+        )
+    };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
