@@ -23,6 +23,7 @@ use super::record::recorder;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::account::Account;
+use crate::adapters::advertise::Advertiser;
 use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
@@ -241,6 +242,9 @@ fn open_pages(
         closed.clone(),
     )));
     let certificate = open_secure(config, clock, inbox, site, counters, closed, &mut pages)?;
+    if let Some((advertiser, standing)) = Advertiser::from_config(config).zip(certificate.clone()) {
+        pages.spawn(advertiser.run(links.clone(), standing, closed.clone()));
+    }
     pages.spawn(served(portal::run_portal(
         asked,
         None,
