@@ -162,7 +162,8 @@ pub struct Zone {
     #[serde(default)]
     pub isolate: bool,
     /// What follows when a device that is online is heard on another port of the bridge: a guest
-    /// who walks from one radio to the other, or somebody who took the guest's address.
+    /// who walks from one radio to the other, or somebody who took the guest's address. Also when it
+    /// is heard in two zones at once that roam, and either says so.
     #[serde(default)]
     pub on_mac_move: OnMacMove,
     /// What anybody may reach: addresses and networks of IPv4 and IPv6, and names, with `*.` in

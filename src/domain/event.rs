@@ -82,6 +82,8 @@ pub enum Event {
     Stopping,
     /// Devices were heard on another port of their zone's bridge than before.
     Moved(Vec<(ZoneId, Mac)>),
+    /// Devices are heard in two zones at once, both of which roam.
+    Doubled(Vec<(Mac, [ZoneId; 2])>),
     /// Our table was deleted behind our back; the answer is a rebuild.
     TableLost,
 }

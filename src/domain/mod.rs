@@ -159,6 +159,7 @@ impl Domain {
             Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
             Event::Moved(devices) => self.moved(&devices, now, effects),
+            Event::Doubled(devices) => self.doubled(&devices, now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }
     }

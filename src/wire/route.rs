@@ -2,6 +2,7 @@
 //! what is answered. Numbers are in the host's order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
@@ -36,6 +37,7 @@ const BRIDGE: &str = "bridge";
 const AF_BRIDGE: u8 = 7;
 const AF_INET6: u8 = 10;
 const NDA_LLADDR: u16 = 2;
+const NDA_CACHEINFO: u16 = 3;
 const NDA_VLAN: u16 = 5;
 const NDA_MASTER: u16 = 9;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -78,6 +80,8 @@ pub struct Entry {
     pub vlan: u16,
     /// The device.
     pub mac: Mac,
+    /// How long ago it was heard, as far as the kernel says.
+    pub age: Duration,
 }
 
 /// An address that is ready for use.
@@ -307,7 +311,14 @@ fn parse_entry(body: &[u8]) -> Result<Option<Entry>, WireError> {
         port: number(&head[4..8]),
         vlan: vlan.map_or(0, u16::from_ne_bytes),
         mac: Mac(mac),
+        age: fields.get(NDA_CACHEINFO).map_or(Duration::ZERO, age),
     }))
+}
+
+/// When an entry was last written anew, of `struct nda_cacheinfo`: in hundredths of a second.
+fn age(times: &[u8]) -> Duration {
+    let hundredths = times.get(8..12).map_or(0, number);
+    Duration::from_millis(u64::from(hundredths) * 10)
 }
 
 fn parse_address(body: &[u8]) -> Result<Option<Address>, WireError> {

@@ -139,13 +139,15 @@ fn only_learned_entries_are_devices() {
         let head = [&[family, 0, 0, 0][..], &number(4), &state.to_ne_bytes(), &[0; 2]].concat();
         let mut attrs = Attrs::new();
         attrs.bytes(NDA_LLADDR, &[2, 0, 0, 0, 0, 1]).bytes(NDA_VLAN, &3u16.to_ne_bytes());
+        let confirmed_used_updated = [0, 9999, 250, 1].map(number).concat();
+        attrs.bytes(NDA_CACHEINFO, &confirmed_used_updated);
         if bridge {
             attrs.bytes(NDA_MASTER, &number(7));
         }
         one(&message(libc::RTM_NEWNEIGH, 0, &head, attrs))
     };
     let mac = Mac([2, 0, 0, 0, 0, 1]);
-    let heard = Entry { bridge: 7, port: 4, vlan: 3, mac };
+    let heard = Entry { bridge: 7, port: 4, vlan: 3, mac, age: Duration::from_millis(2500) };
     assert_eq!(entry(libc::AF_BRIDGE, libc::NUD_REACHABLE, true), Reply::Heard(heard));
     assert_eq!(entry(libc::AF_BRIDGE, libc::NUD_PERMANENT, true), Reply::Other);
     assert_eq!(entry(libc::AF_BRIDGE, libc::NUD_REACHABLE, false), Reply::Other);
