@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod advertise;
+pub mod bpf;
 pub mod bridges;
 pub mod capture;
 pub mod client;

@@ -4,10 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use libc::{
-    BPF_ABS, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SKF_AD_IFINDEX, SKF_AD_OFF,
-    SKF_NET_OFF, sock_filter, socklen_t,
-};
+use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_K, BPF_RET, BPF_W, sock_filter};
 use nix::sys::socket::sockopt::{Ipv6MulticastHops, Ipv6RecvPacketInfo, Ipv6Ttl, RcvBuf};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
@@ -15,6 +12,8 @@ use nix::sys::socket::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::adapters::bpf::{self, jump, load, statement};
 
 /// Messages come from this link if nobody has counted it down (RFC 4861, section 6.1).
 const HOP_LIMIT: u8 = 255;
@@ -41,7 +40,7 @@ impl Socket {
     pub(super) fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
-        attach(&fd, &PROGRAM)?;
+        bpf::attach(&fd, &PROGRAM)?;
         setsockopt(&fd, RcvBuf, &RECEIVE_BUFFER)?;
         setsockopt(&fd, Ipv6RecvPacketInfo, &true)?;
         setsockopt(&fd, Ipv6Ttl, &i32::from(HOP_LIMIT))?;
@@ -104,54 +103,25 @@ fn receive(fd: &OwnedFd) -> io::Result<Option<Received>> {
     Ok(interface.zip(from).map(|(interface, from)| Received { interface, from, message }))
 }
 
+/// In the IPv6 header, which stands before what the socket gets.
+const HOPS: u32 = (libc::SKF_NET_OFF + 7).cast_unsigned();
+const CAME_IN_ON: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
 const PASS: u8 = 8;
 const DROP: u8 = 9;
 
 /// What is handed up: solicitations from the wire, and advertisements over the loopback, where no
-/// guest can forge one. The first argument of `jump` is its own place.
+/// guest can forge one.
 #[rustfmt::skip]
 const PROGRAM: [sock_filter; 10] = [
-    load(BPF_B, SKF_NET_OFF + 7),
-    jump(1, HOP_LIMIT as u32, 2, DROP),
-    load(BPF_W, SKF_AD_OFF + SKF_AD_IFINDEX),
-    jump(3, LOOPBACK, 6, 4),
+    load(BPF_B | BPF_ABS, HOPS),
+    jump(1, BPF_JEQ, HOP_LIMIT as u32, 2, DROP),
+    load(BPF_W | BPF_ABS, CAME_IN_ON),
+    jump(3, BPF_JEQ, LOOPBACK, 6, 4),
     // The message's type.
-    load(BPF_B, 0),
-    jump(5, 133, PASS, DROP),
-    load(BPF_B, 0),
-    jump(7, 134, PASS, DROP),
-    instruction(BPF_RET | BPF_K, u32::MAX, 0, 0),
-    instruction(BPF_RET | BPF_K, 0, 0, 0),
+    load(BPF_B | BPF_ABS, 0),
+    jump(5, BPF_JEQ, 133, PASS, DROP),
+    load(BPF_B | BPF_ABS, 0),
+    jump(7, BPF_JEQ, 134, PASS, DROP),
+    statement(BPF_RET | BPF_K, u32::MAX),
+    statement(BPF_RET | BPF_K, 0),
 ];
-
-const fn load(size: u32, place: i32) -> sock_filter {
-    instruction(BPF_LD | BPF_ABS | size, place.cast_unsigned(), 0, 0)
-}
-
-const fn jump(here: u8, value: u32, yes: u8, no: u8) -> sock_filter {
-    instruction(BPF_JMP | BPF_JEQ | BPF_K, value, yes - here - 1, no - here - 1)
-}
-
-#[allow(clippy::cast_possible_truncation)] // The kernel's codes have 16 bits; libc's constants 32.
-const fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code: code as u16, jt, jf, k }
-}
-
-#[allow(unsafe_code)]
-fn attach(fd: &OwnedFd, program: &[sock_filter]) -> io::Result<()> {
-    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
-    // The kernel only reads the program, whatever its pointer's type says.
-    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
-    let size = socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
-    // SAFETY: the program outlives the call, and both lengths are its own.
-    let outcome = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size,
-        )
-    };
-    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
