@@ -95,8 +95,8 @@ impl Ears {
         told
     }
 
-    /// Whether the kernel takes it that addresses and settings are to be had by DHCPv6.
-    pub fn managed(&self, netns: &Netns) -> (bool, bool) {
+    /// Whether a guest's kernel takes it that addresses and settings are to be had by DHCPv6.
+    pub fn managed(netns: &Netns) -> (bool, bool) {
         let mut answer = Vec::with_capacity(8192);
         netns.within(|| {
             let mut socket = Socket::new(NETLINK_ROUTE).unwrap();

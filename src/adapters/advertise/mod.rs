@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use self::schedule::Schedule;
-use self::socket::{Received, Socket};
+use self::socket::{ANSWERS, QUESTIONS, Received, Socket};
 use super::bridges::Route;
 use super::http::api::Api;
 use super::http::tls::Standing;
@@ -71,14 +71,13 @@ impl Advertiser {
             let _ = stop.wait_for(|stop| *stop).await;
         };
         tokio::pin!(stopped);
-        let socket = match Socket::open() {
-            Ok(socket) => socket,
+        let mut speaker = match Speaker::new(self.api) {
+            Ok(speaker) => speaker,
             Err(error) => {
                 warn!(%error, "the API is not named in router advertisements");
                 return stopped.await;
             }
         };
-        let mut speaker = Speaker { socket, api: self.api, desks: BTreeMap::new() };
         loop {
             let good = !matches!(*standing.borrow_and_update(), Standing::Bad(_));
             let known = links.borrow_and_update().clone();
@@ -102,12 +101,14 @@ impl Advertiser {
 /// Ends when there is news; never if there will be none.
 async fn changed<T>(news: &mut watch::Receiver<T>) {
     if news.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
 struct Speaker {
-    socket: Socket,
+    /// Two, so that whoever floods the one drowns no answer in the other.
+    hosts: Socket,
+    router: Socket,
     api: String,
     /// By interface.
     desks: BTreeMap<String, Desk>,
@@ -143,6 +144,11 @@ impl Place {
 }
 
 impl Speaker {
+    fn new(api: String) -> io::Result<Self> {
+        let (hosts, router) = (Socket::open(&QUESTIONS)?, Socket::open(&ANSWERS)?);
+        Ok(Self { hosts, router, api, desks: BTreeMap::new() })
+    }
+
     /// Has a desk on each of these interfaces that is up, if the API is to be named.
     fn follow(&mut self, interfaces: &[String], links: &Links, named: bool) {
         for name in interfaces {
@@ -176,26 +182,34 @@ impl Speaker {
         }
     }
 
-    /// Asks and tells until the socket fails.
+    /// Asks and tells until a socket fails.
     async fn speak(&mut self) -> io::Error {
+        let mut rest_until = BootTime(0);
         loop {
             let now = clock::boot();
-            self.ask_routers(now);
-            let due =
-                self.desks.values().filter_map(|desk| desk.schedule.as_ref()).map(Schedule::due);
-            let pause = due.min().map_or(IDLE, |due| due - now);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                heard = self.socket.receive(AT_ONCE) => match heard {
-                    Ok(messages) => {
-                        messages.iter().for_each(|heard| self.hear(heard));
-                        let rest = rand::random_range(REST_MS);
-                        tokio::time::sleep(Duration::from_millis(rest)).await;
-                    }
-                    Err(error) => return error,
+            let resting = now < rest_until;
+            if !resting {
+                self.ask_routers(now);
+            }
+            let wake = if resting { rest_until } else { self.due().unwrap_or(now + IDLE) };
+            let heard = tokio::select! {
+                () = tokio::time::sleep(wake - now) => continue,
+                answers = self.router.receive(AT_ONCE) => answers,
+                questions = self.hosts.receive(AT_ONCE), if !resting => {
+                    rest_until = now + Duration::from_millis(rand::random_range(REST_MS));
+                    questions
                 }
+            };
+            match heard {
+                Ok(messages) => messages.iter().for_each(|message| self.hear(message)),
+                Err(error) => return error,
             }
         }
+    }
+
+    fn due(&self) -> Option<BootTime> {
+        let schedules = self.desks.values().filter_map(|desk| desk.schedule.as_ref());
+        schedules.map(Schedule::due).min()
     }
 
     fn ask_routers(&mut self, now: BootTime) {
@@ -205,7 +219,7 @@ impl Speaker {
             };
             schedule.ask(now, rand::random());
             let Place { interface, router, .. } = *place;
-            if let Err(error) = self.socket.send(interface, None, router, &ra::SOLICITATION) {
+            if let Err(error) = self.router.send(interface, None, router, &ra::SOLICITATION) {
                 debug!(%error, "cannot ask the router");
             }
         }
@@ -224,7 +238,7 @@ impl Speaker {
                 let told = schedule.answered(clock::boot());
                 let Some(message) = ra::beside(router, &self.api) else { return };
                 for host in told.into_iter().filter(|_| !router.names_api) {
-                    let sent = self.socket.send(*interface, Some(place.address), host, &message);
+                    let sent = self.hosts.send(*interface, Some(place.address), host, &message);
                     debug!(%host, ?sent, "named the API");
                 }
             }
@@ -236,8 +250,10 @@ impl Speaker {
 /// A second link-local address, the same after each start, and no other station's: made of the MAC,
 /// as the first one is, with another filling (RFC 4291, appendix A, has ff:fe there).
 fn beside(mac: Mac) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, 0x89, 0x10, d, e, f])
+    let mut octets = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x0089, 0x1000, 0).octets();
+    octets[8..11].copy_from_slice(&mac.0[..3]);
+    octets[13..].copy_from_slice(&mac.0[3..]);
+    octets.into()
 }
 
 fn has(link: &Link, address: Ipv6Addr) -> bool {

@@ -10,9 +10,9 @@ pub(super) const EVERYBODY: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1
 /// Everybody is told so often in a row first, and then now and then (RFC 4861, 6.2.4 and 10).
 const FIRST_ROUNDS: u8 = 3;
 const FIRST_EVERY: Duration = Duration::from_secs(16);
-/// At random between these, so that routers fall out of step. As seldom as the RFC allows: each
-/// wakes every phone (RFC 7772).
-const EVERY: [Duration; 2] = [Duration::from_secs(450), Duration::from_mins(10)];
+/// At the soonest, and at random up to so much later, so that routers fall out of step. As seldom as
+/// the RFC allows: each wakes every phone (RFC 7772).
+const EVERY: (Duration, Duration) = (Duration::from_secs(450), Duration::from_secs(150));
 /// `MIN_DELAY_BETWEEN_RAS`
 const EVERYBODY_GAP: Duration = Duration::from_secs(3);
 /// Between two questions to a router that answers.
@@ -77,8 +77,7 @@ impl Schedule {
             return;
         }
         self.rounds = (self.rounds + 1).min(FIRST_ROUNDS);
-        let [least, most] = EVERY;
-        let usual = least + (most - least).mul_f64(pause.clamp(0.0, 1.0));
+        let usual = EVERY.0 + EVERY.1.mul_f64(pause.clamp(0.0, 1.0));
         self.round = now + if self.rounds < FIRST_ROUNDS { FIRST_EVERY } else { usual };
         self.told_next.push(EVERYBODY);
     }

@@ -1,4 +1,4 @@
-//! A raw ICMPv6 socket that hears hosts ask for routers, and this machine's own router answer.
+//! Raw ICMPv6 sockets that hear hosts ask for routers, and this machine's own router answer.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -23,6 +23,11 @@ const LONGEST: usize = 2048;
 /// The loopback's number, in every network namespace. Whatever arrives there this machine sent.
 const LOOPBACK: u32 = 1;
 
+/// Hosts' solicitations, from the wire.
+pub(super) const QUESTIONS: [sock_filter; 8] = program(133, DROP, 4);
+/// The router's advertisements, over the loopback, where no guest can forge one.
+pub(super) const ANSWERS: [sock_filter; 8] = program(134, 4, DROP);
+
 /// A message, where it came in, and who sent it.
 pub(super) struct Received {
     pub(super) interface: u32,
@@ -30,17 +35,17 @@ pub(super) struct Received {
     pub(super) message: Vec<u8>,
 }
 
-/// The socket.
+/// One such socket.
 #[derive(Debug)]
 pub(super) struct Socket(AsyncFd<OwnedFd>);
 
 impl Socket {
-    /// Needs `CAP_NET_RAW`, and a runtime.
+    /// Hears what the program passes. Needs `CAP_NET_RAW`, and a runtime.
     #[allow(unsafe_code)]
-    pub(super) fn open() -> io::Result<Self> {
+    pub(super) fn open(program: &[sock_filter]) -> io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
-        bpf::attach(&fd, &PROGRAM)?;
+        bpf::attach(&fd, program)?;
         setsockopt(&fd, RcvBuf, &RECEIVE_BUFFER)?;
         setsockopt(&fd, Ipv6RecvPacketInfo, &true)?;
         setsockopt(&fd, Ipv6Ttl, &i32::from(HOP_LIMIT))?;
@@ -106,22 +111,20 @@ fn receive(fd: &OwnedFd) -> io::Result<Option<Received>> {
 /// In the IPv6 header, which stands before what the socket gets.
 const HOPS: u32 = (libc::SKF_NET_OFF + 7).cast_unsigned();
 const CAME_IN_ON: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
-const PASS: u8 = 8;
-const DROP: u8 = 9;
+const PASS: u8 = 6;
+const DROP: u8 = 7;
 
-/// What is handed up: solicitations from the wire, and advertisements over the loopback, where no
-/// guest can forge one.
+/// Passes messages of one type, by whether they came in on the loopback.
 #[rustfmt::skip]
-const PROGRAM: [sock_filter; 10] = [
-    load(BPF_B | BPF_ABS, HOPS),
-    jump(1, BPF_JEQ, HOP_LIMIT as u32, 2, DROP),
-    load(BPF_W | BPF_ABS, CAME_IN_ON),
-    jump(3, BPF_JEQ, LOOPBACK, 6, 4),
-    // The message's type.
-    load(BPF_B | BPF_ABS, 0),
-    jump(5, BPF_JEQ, 133, PASS, DROP),
-    load(BPF_B | BPF_ABS, 0),
-    jump(7, BPF_JEQ, 134, PASS, DROP),
-    statement(BPF_RET | BPF_K, u32::MAX),
-    statement(BPF_RET | BPF_K, 0),
-];
+const fn program(kind: u32, on_loopback: u8, elsewhere: u8) -> [sock_filter; 8] {
+    [
+        load(BPF_B | BPF_ABS, HOPS),
+        jump(1, BPF_JEQ, HOP_LIMIT as u32, 2, DROP),
+        load(BPF_W | BPF_ABS, CAME_IN_ON),
+        jump(3, BPF_JEQ, LOOPBACK, on_loopback, elsewhere),
+        load(BPF_B | BPF_ABS, 0),
+        jump(5, BPF_JEQ, kind, PASS, DROP),
+        statement(BPF_RET | BPF_K, u32::MAX),
+        statement(BPF_RET | BPF_K, 0),
+    ]
+}

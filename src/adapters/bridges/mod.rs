@@ -145,7 +145,6 @@ impl Watcher {
     fn hear(&mut self, entry: Entry, now: BootTime, moved: &mut BTreeSet<(ZoneId, Mac)>) {
         let Some(bridge) = self.found.get(&entry.bridge) else { return };
         match self.stations.hear(entry.into(), entry.port, now) {
-            Heard::Here => {}
             Heard::Elsewhere => {
                 moved.insert((bridge.zone, entry.mac));
             }
@@ -158,7 +157,7 @@ impl Watcher {
                     self.twins.suspect(entry.mac, now);
                 }
             }
-            Heard::New => {}
+            Heard::Here | Heard::New => {}
         }
     }
 
