@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::forward::WITHIN;
-use super::ruleset::{DOWN, GRANTED, MARKS, Plan, QUOTA, TABLE, UP};
+use super::ruleset::{DOWN, GRANTED, Plan, QUOTA, TABLE, UP};
 use super::socket::{Netfilter, NetfilterError};
 use crate::domain::effect::Grant;
 use crate::domain::event::{Live, Usage};
@@ -46,8 +46,8 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
         all.push((QUOTA, Element { exprs, ..live(mark()) }));
     }
     for device in places {
-        all.push((MARKS, Element { data: Some(Data::Value(mark())), ..live(device.clone()) }));
-        all.push((GRANTED, Element { user: user.clone(), ..live(device) }));
+        let data = Some(Data::Value(mark()));
+        all.push((GRANTED, Element { data, user: user.clone(), ..live(device) }));
     }
     all
 }
@@ -71,9 +71,7 @@ pub fn add(batch: &mut Batch, plan: &Plan, grants: &[Grant]) {
 pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     for name in plan.interfaces(grant.zone) {
         let device = Element::key(keys::device(name, grant.mac.0));
-        for set in [GRANTED, MARKS] {
-            batch.destroy_elements(set, std::slice::from_ref(&device));
-        }
+        batch.destroy_elements(GRANTED, &[device]);
     }
     batch.destroy_elements(UP, &[Element::key(station(plan, grant))]);
     let mark = Element::key(keys::mark(mark_bits(plan, grant.mark)));

@@ -228,7 +228,7 @@ fn nobody_else_changes_a_table_that_is_owned() {
     granted(&handle, &mut outlet, 1);
     assert!(nft(&["flush", "ruleset"]).status.success());
     assert!(!nft(&["delete", "table", "inet", "maitred"]).status.success());
-    assert!(nft(&["list", "set", "inet", "maitred", "granted"]).status.success());
+    assert!(nft(&["list", "map", "inet", "maitred", "granted"]).status.success());
     let (inbox, _second) = Inbox::new();
     assert!(matches!(open(plan(), inbox), Err(FirewallError::Owned)));
     handle.stop(OnStop::Keep);
