@@ -306,10 +306,6 @@ pub struct Live {
     pub mark: Mark,
     /// Time left; `None` has no end.
     pub left: Option<Duration>,
-    /// All bytes up.
-    pub up: u64,
-    /// All bytes down.
-    pub down: u64,
 }
 
 /// A session as read back from disk.
