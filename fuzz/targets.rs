@@ -284,7 +284,7 @@ fn house() -> Domain {
          [[zone]]\nname = \"{ZONE}\"\ninterface = \"br-guest\"\n"
     );
     let policy = Config::parse(&text, "maitred.toml").unwrap().policy();
-    Domain::new(policy, Secrets { guest_key: [3; 32] }, [4; 32])
+    Domain::new(policy, Secrets { guest_key: [3; 32], voucher_key: [5; 32] }, [4; 32])
 }
 
 fn answer(domain: &mut Domain, Envelope { event, reply }: Envelope) {

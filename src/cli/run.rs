@@ -40,9 +40,9 @@ use crate::adapters::uplink::{self, Line};
 use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Sms};
+use crate::domain::Domain;
 use crate::domain::event::Snapshot;
 use crate::domain::names::ZoneId;
-use crate::domain::{Domain, Secrets};
 use crate::gateway::{Gateway, Hands};
 
 /// Connections in flight are answered within this; the pages' own limit is shorter.
@@ -88,7 +88,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     if made && !snapshot.guests.is_empty() {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
-    let secrets = Secrets { guest_key: keys.guest };
+    let secrets = keys.secrets();
     let state = rules::State::load(config)?;
     let mut domain = Domain::new(state.policy(), secrets.clone(), keys::random()?);
     let first = domain.restore(snapshot, found.sessions(), clock.now());
