@@ -260,7 +260,8 @@ pub fn token(bytes: &[u8]) {
 /// HQ's answer to a batch.
 pub fn watermark(bytes: &[u8]) {
     let sent = 100..=199;
-    assert!(sync::watermark(bytes, sent.clone()).is_none_or(|mark| sent.contains(&mark)));
+    let answer = sync::acknowledgement(bytes, sent.clone());
+    assert!(answer.is_none_or(|answer| sent.contains(&answer.watermark)));
 }
 
 fn all_ours(exprs: &[Expr]) -> bool {

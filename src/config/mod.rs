@@ -103,6 +103,9 @@ pub struct Store {
     pub name: String,
     /// An IANA name (`Asia/Shanghai`) or a POSIX rule (`CST-8`).
     pub time_zone: String,
+    /// Who makes guest keys of phone numbers and account ids.
+    #[serde(default)]
+    pub key: KeyMaker,
     /// Folder of the database and the keys, mode 0700.
     #[serde(default = "defaults::state_dir")]
     pub state_dir: PathBuf,
@@ -118,6 +121,18 @@ pub struct Store {
     /// A power cut loses at most this much of what no guest was shown.
     #[serde(default = "defaults::commit_every")]
     pub commit_every: Length,
+}
+
+/// Who makes guest keys of phone numbers and account ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyMaker {
+    /// This router, with a key in `state_dir`.
+    #[default]
+    Router,
+    /// The head office (`[hq]`), which opens the sealed copies; guests have pseudonyms until it
+    /// answers. The router has no key then that a thief could try all numbers with.
+    Hq,
 }
 
 /// `[[zone]]`, in openNDS's words.
