@@ -33,21 +33,14 @@ pub const TABLE: &str = "maitred";
 pub const GRANTED: &str = "granted";
 /// Map of `ifname . ether_addr` to the session's mark.
 pub const MARKS: &str = "marks";
-/// Set of `ether_addr . mark` with the rate limit of what comes from each session, and its counter
-/// or, in the counter's place, its quota.
+/// Map of `ether_addr . mark` to what happens to what comes from each session: it passes, or, of
+/// sessions with a quota on both directions together, goes on to that. An element has the session's
+/// rate limit, and its counter or, in the counter's place, the quota of this direction.
 pub const UP: &str = "up";
-/// Set of marks with the same for what goes to each session.
+/// Map of marks with the same for what goes to each session.
 pub const DOWN: &str = "down";
-/// As [`UP`], for sessions that have a quota on both directions together.
-pub const UP_WITHIN: &str = "up_within";
-/// As [`DOWN`], for sessions that have a quota on both directions together.
-pub const DOWN_WITHIN: &str = "down_within";
 /// Set of marks with the quota on both directions together.
 pub const QUOTA: &str = "volume";
-/// The sets of `ether_addr . mark`.
-pub const BY_STATION: [&str; 2] = [UP, UP_WITHIN];
-/// The sets of marks.
-pub const BY_MARK: [&str; 3] = [DOWN, DOWN_WITHIN, QUOTA];
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
 /// A set whose size is known is the kernel's faster kind.
@@ -175,8 +168,15 @@ impl Plan {
                 ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
             }),
         ];
-        sets.extend(BY_STATION.map(|name| sized(set(name, station, SET_TIMEOUT))));
-        sets.extend(BY_MARK.map(|name| sized(set(name, mark, SET_TIMEOUT))));
+        let verdicts = |name, key| Set {
+            data: Some((datatype::VERDICT, 0)),
+            ..sized(set(name, key, SET_MAP | SET_TIMEOUT))
+        };
+        sets.extend([
+            verdicts(UP, station),
+            verdicts(DOWN, mark),
+            sized(set(QUOTA, mark, SET_TIMEOUT)),
+        ]);
         sets.extend(self.garden_sets());
         sets.extend(self.pass_sets());
         sets.extend(flows::sets());
