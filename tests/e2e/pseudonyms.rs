@@ -148,6 +148,19 @@ fn a_remembered_device_needs_no_code_whoever_has_the_key() {
     assert_eq!(guests_of(&gateway, "session"), [key].into());
 }
 
+#[test]
+fn vouchers_on_paper_outlive_the_power_cut_that_pseudonyms_do_not() {
+    let mut lab = Lab::new(1);
+    let gateway = lab.maitred(&hq_keys().with("[voucher]", "enabled = true"));
+    let made = gateway.command(&["voucher", "new", "--count", "1", "--minutes", "30"]).ok();
+    let code = made.split_whitespace().nth(1).unwrap();
+    power_cut(&lab, &gateway);
+    lab.guests[0].join(Dhcp::Udhcpc);
+    let guest = &lab.guests[0];
+    guest.post(&format!("{PORTAL}/voucher"), &[("code", code), ("terms", "yes")]);
+    assert!(guest.online(), "{code}");
+}
+
 /// A run folder in memory, as routers have it.
 struct Memory(PathBuf);
 

@@ -10,22 +10,19 @@ fn count(path: &Path, what: &str) -> i64 {
 }
 
 fn sealed(key: u8, device: u64, at: u64) -> Record {
-    let Record::Verified { guest, mac, mask, consent, method, at, .. } = verified(key, device, at)
-    else {
-        unreachable!()
-    };
-    let sealed = Some(Sealed(vec![key; 60]));
-    Record::Verified { guest, mac, mask, sealed, consent, method, at }
+    let mut record = verified(key, device, at);
+    if let Record::Verified { sealed, .. } = &mut record {
+        *sealed = Some(Sealed(vec![key; 60]));
+    }
+    record
 }
 
 fn started_by(session: u64, device: u64, key: u8, at: u64) -> Record {
-    Record::SessionStarted {
-        grant: grant(session, device),
-        identity: Identity::Guest(guest(key)),
-        method: Method::Sms,
-        address: None,
-        at: BootTime(at),
+    let mut record = started(session, device, at);
+    if let Record::SessionStarted { identity, .. } = &mut record {
+        *identity = Identity::Guest(guest(key));
     }
+    record
 }
 
 /// A store where guests 1, 2 and 3 (a pseudonym each) were once, twice and once, with a device each.
