@@ -6,15 +6,21 @@ use tokio::task::spawn_blocking;
 
 use crate::adapters::control::{GuestAct, RecordAsk, Recorder, Who};
 use crate::adapters::guests::Guests;
+use crate::config::KeyMaker;
 use crate::domain::Secrets;
 use crate::domain::names::{GuestKey, Phone};
 
 /// Guests of one mask that are listed.
 const LISTED: usize = 20;
 
-/// Answers from the record; numbers without a country code are of `country`. Without `secrets` no
-/// guest is found by a number.
-pub(super) fn recorder(guests: Guests, secrets: Option<Secrets>, country: String) -> Recorder {
+/// Answers from the record; numbers without a country code are of `country`. Where HQ makes the
+/// guest keys no guest is found by a number.
+pub(super) fn recorder(
+    guests: Guests,
+    (maker, secrets): (KeyMaker, Secrets),
+    country: String,
+) -> Recorder {
+    let secrets = (maker == KeyMaker::Router).then_some(secrets);
     Box::new(move |ask| {
         let (guests, secrets, country) = (guests.clone(), secrets.clone(), country.clone());
         Box::pin(async move {

@@ -88,9 +88,8 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     if made && !snapshot.guests.is_empty() {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
-    let secrets = keys.secrets();
     let state = rules::State::load(config)?;
-    let mut domain = Domain::new(state.policy(), secrets.clone(), keys::random()?);
+    let mut domain = Domain::new(state.policy(), keys.secrets(), keys::random()?);
     let first = domain.restore(snapshot, found.sessions(), clock.now());
 
     let texts = Arc::new(Catalogues::load()?);
@@ -122,8 +121,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
     let notes = services::notes(site.line, certificate);
-    let secrets = (config.store.key == KeyMaker::Router).then_some(secrets);
-    let record = recorder(guests, secrets, site.country);
+    let record = recorder(guests, (config.store.key, keys.secrets()), site.country);
     let more = services::More { account, bundles, notes, record };
     let services = services::control(config, clock, &store, &counters, &rules, more)?;
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));

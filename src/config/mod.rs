@@ -7,6 +7,7 @@ mod check;
 mod dns;
 mod follow;
 pub mod garden;
+mod key;
 mod load;
 mod policy;
 mod portal;
@@ -31,6 +32,7 @@ pub(crate) use check::display_name;
 pub use dns::{Dns, Resolver};
 pub use follow::{Follow, WechatWifi};
 pub use garden::{Pass, Place};
+pub use key::KeyMaker;
 pub use load::{ConfigError, Problem};
 pub use portal::{Portal, Return, Uplink};
 pub use retention::Retention;
@@ -121,18 +123,6 @@ pub struct Store {
     /// A power cut loses at most this much of what no guest was shown.
     #[serde(default = "defaults::commit_every")]
     pub commit_every: Length,
-}
-
-/// Who makes guest keys of phone numbers and account ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyMaker {
-    /// This router, with a key in `state_dir`.
-    #[default]
-    Router,
-    /// The head office (`[hq]`), which opens the sealed copies; guests have pseudonyms until it
-    /// answers. The router has no key then that a thief could try all numbers with.
-    Hq,
 }
 
 /// `[[zone]]`, in openNDS's words.
