@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::voucher::{SavedBatch, Which, Worth};
 use super::effect::Refusal;
-use super::names::{GuestKey, Mac, Mark, OpenId, Phone, RequestId, SessionId, WallTime, ZoneId};
+use super::names::{
+    GuestKey, Mac, Mark, OpenId, Phone, Renamed, RequestId, SessionId, WallTime, ZoneId,
+};
 use super::policy::{Overrides, Policy};
 
 /// Something that happened.
@@ -253,6 +255,8 @@ pub enum Command {
         /// Whom.
         guest: GuestKey,
     },
+    /// HQ says who is behind pseudonyms, or whom to forget.
+    Rename(Renamed),
 }
 
 /// One session's counters: all that it has used, what its grant carried over included.
