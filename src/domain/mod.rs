@@ -10,6 +10,7 @@ pub mod event;
 mod extend;
 pub mod garden;
 mod guest;
+mod identify;
 pub mod names;
 mod pass;
 pub mod policy;

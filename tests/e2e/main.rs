@@ -36,6 +36,7 @@ mod pages;
 mod pass;
 mod privacy;
 mod probes;
+mod pseudonyms;
 mod quality;
 mod reload;
 mod restart;
