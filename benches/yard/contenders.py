@@ -139,6 +139,9 @@ dir = "{self.spool}"
 
 [dns]
 upstreams = ["{self.site.far}"]
+
+[uplink]
+check = false
 """
         )
 
