@@ -1,7 +1,7 @@
 //! What each fuzz target does with its bytes: reads them as the daemon would and checks what must
 //! hold of the result. `../tests/corpus.rs` replays the corpora through the same functions.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
 use ed25519_dalek::SigningKey;
@@ -28,7 +28,7 @@ use maitred::wire::nft::expr::Expr;
 use maitred::wire::nft::keys;
 use maitred::wire::nft::message::{Reply, replies};
 use maitred::wire::nft::object::{Chain, Rule, Set, Table};
-use maitred::wire::{dhcp, evidence, route};
+use maitred::wire::{dhcp, evidence, ra, route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ use tokio::sync::watch;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its binary and of its folder in `corpus`.
-pub const ALL: [(&str, Target); 12] = [
+pub const ALL: [(&str, Target); 13] = [
     ("config", config),
     ("control", control),
     ("dhcp", dhcp),
@@ -46,6 +46,7 @@ pub const ALL: [(&str, Target); 12] = [
     ("names", names),
     ("netlink", netlink),
     ("portal", portal),
+    ("ra", ra),
     ("syn", syn),
     ("token", token),
     ("watermark", watermark),
@@ -238,6 +239,16 @@ pub fn portal(bytes: &[u8]) {
     assert!(!answer.contains("<script"), "{answer}");
 }
 
+/// A message of router discovery.
+pub fn ra(bytes: &[u8]) {
+    let from = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    if let Ok(ra::Message::Advertisement(router)) = ra::parse(bytes, from) {
+        let beside = ra::beside(router, "https://wifi.example/api").unwrap();
+        let same = ra::Router { names_api: true, ..router };
+        assert_eq!(ra::parse(&beside, from), Ok(ra::Message::Advertisement(same)));
+    }
+}
+
 /// The headers of a connection's first packet, as the kernel saved them.
 pub fn syn(bytes: &[u8]) {
     assert!(syn::source(bytes).is_none_or(Mac::is_station));
@@ -260,7 +271,8 @@ pub fn token(bytes: &[u8]) {
 /// HQ's answer to a batch.
 pub fn watermark(bytes: &[u8]) {
     let sent = 100..=199;
-    assert!(sync::watermark(bytes, sent.clone()).is_none_or(|mark| sent.contains(&mark)));
+    let answer = sync::acknowledgement(bytes, sent.clone());
+    assert!(answer.is_none_or(|answer| sent.contains(&answer.watermark)));
 }
 
 fn all_ours(exprs: &[Expr]) -> bool {
@@ -284,7 +296,7 @@ fn house() -> Domain {
          [[zone]]\nname = \"{ZONE}\"\ninterface = \"br-guest\"\n"
     );
     let policy = Config::parse(&text, "maitred.toml").unwrap().policy();
-    Domain::new(policy, Secrets { guest_key: [3; 32] }, [4; 32])
+    Domain::new(policy, Secrets { guest_key: [3; 32], voucher_key: [5; 32] }, [4; 32])
 }
 
 fn answer(domain: &mut Domain, Envelope { event, reply }: Envelope) {

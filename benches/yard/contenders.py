@@ -69,7 +69,8 @@ class Portal(Plain):
                     return
             except OSError:
                 pass
-            time.sleep(0.001)
+            # Faster than this is a flood, which maitred's caps would stop.
+            time.sleep(0.004)
         raise SystemExit(f"{self.name} redirected nobody in {patience} s; see {self.folder}/log")
 
     def rss(self):
@@ -120,6 +121,7 @@ run_dir = "{folder}/run"
 name = "guest"
 interface = "{BRIDGE}"
 max_clients = 20000
+walled_garden = ["*.garden.example"]
 {self.limits}
 
 {self.staff}
@@ -134,6 +136,12 @@ per_store_day = 100000
 [sms]
 provider = "spool"
 dir = "{self.spool}"
+
+[dns]
+upstreams = ["{self.site.far}"]
+
+[uplink]
+check = false
 """
         )
 

@@ -1,8 +1,8 @@
 //! What dnsmasq is to announce: the Captive Portal API's address (RFC 8910), in a file of its
 //! `dhcp-optsdir`. dnsmasq takes a new file there at once; one that is gone it forgets on SIGHUP or
 //! at a restart. Not its `conf-dir`: whoever may write there can have dnsmasq run programs as root,
-//! and options alone can do nothing of the kind. Router advertisements are dnsmasq's own and
-//! take no option 37 (`ra-param` has none, `option6:` is for DHCPv6): IPv6 guests are told by DHCPv6.
+//! and options alone can do nothing of the kind. dnsmasq's router advertisements take no option 37
+//! (`ra-param` has none, `option6:` is for DHCPv6): [`super::advertise`] sends it beside them.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::voucher::{SavedBatch, Which, Worth};
 use super::effect::Refusal;
-use super::names::{GuestKey, Mac, Mark, OpenId, Phone, RequestId, SessionId, WallTime, ZoneId};
+use super::names::{
+    GuestKey, Mac, Mark, OpenId, Phone, Renamed, RequestId, SessionId, WallTime, ZoneId,
+};
 use super::policy::{Overrides, Policy};
 
 /// Something that happened.
@@ -82,6 +84,8 @@ pub enum Event {
     Stopping,
     /// Devices were heard on another port of their zone's bridge than before.
     Moved(Vec<(ZoneId, Mac)>),
+    /// Devices are heard in two zones at once, both of which roam.
+    Doubled(Vec<(Mac, [ZoneId; 2])>),
     /// Our table was deleted behind our back; the answer is a rebuild.
     TableLost,
 }
@@ -258,6 +262,8 @@ pub enum Command {
         /// Whom.
         guest: GuestKey,
     },
+    /// HQ says who is behind pseudonyms, or whom to forget.
+    Rename(Renamed),
 }
 
 /// One session's counters: all that it has used, what its grant carried over included.
@@ -311,10 +317,6 @@ pub struct Live {
     pub mark: Mark,
     /// Time left; `None` has no end.
     pub left: Option<Duration>,
-    /// All bytes up.
-    pub up: u64,
-    /// All bytes down.
-    pub down: u64,
 }
 
 /// A session as read back from disk.

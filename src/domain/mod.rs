@@ -10,6 +10,7 @@ pub mod event;
 mod extend;
 pub mod garden;
 mod guest;
+mod identify;
 pub mod names;
 mod pass;
 pub mod policy;
@@ -159,6 +160,7 @@ impl Domain {
             Event::Sms { mac, message, sent } => self.sms(mac, message, sent),
             Event::Stopping => self.checkpoint(now, effects),
             Event::Moved(devices) => self.moved(&devices, now, effects),
+            Event::Doubled(devices) => self.doubled(&devices, now, effects),
             Event::TableLost => self.rebuild(now, effects),
         }
     }

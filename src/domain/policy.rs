@@ -61,7 +61,8 @@ pub struct ZonePolicy {
     pub max_clients: usize,
     /// A device that is granted here is granted in every zone that roams.
     pub roam: bool,
-    /// A session ends when its device is heard on another port of the bridge.
+    /// A session ends when its device is heard on another port of the bridge, or in two zones at
+    /// once.
     pub cut_on_move: bool,
 }
 

@@ -290,8 +290,7 @@ impl Domain {
         self.pumping.accepted(message);
         self.judge_codes(now, effects);
         let who = (guest, phone.mask(), sealed);
-        self.verified(key, who, consent, Method::Sms, now, effects);
-        Ok(guest)
+        Ok(self.verified(key, who, consent, Method::Sms, now, effects))
     }
 
     fn follow(
@@ -319,8 +318,7 @@ impl Domain {
         let mask = format!("*{:02x}", token.guest.0[15]);
         // HQ has the follower's consent; none was given here.
         let who = (token.guest, mask, None);
-        self.verified(key, who, Consent::default(), Method::Follow, now, effects);
-        Ok(token.guest)
+        Ok(self.verified(key, who, Consent::default(), Method::Follow, now, effects))
     }
 
     /// Takes WeChat's client at its word; nobody signs what it says.
@@ -338,24 +336,7 @@ impl Domain {
         let hq = self.policy.seal_key;
         let sealed = hq.and_then(|hq| Sealed::openid(openid, hq, &mut self.rng));
         let who = (guest, mask, sealed);
-        self.verified(key, who, Consent::default(), Method::WechatWifi, now, effects);
-        Ok(guest)
-    }
-
-    fn verified(
-        &mut self,
-        key: Key,
-        (guest, mask, sealed): (GuestKey, String, Option<Sealed>),
-        consent: Consent,
-        method: Method,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.guests.prove(key.mac, guest, &mask, now.boot);
-        let (mac, at) = (key.mac, now.boot);
-        let verified = Record::Verified { guest, mac, mask, sealed, consent, method, at };
-        effects.push(Effect::Store(verified));
-        self.know_guest(key, guest, effects);
+        Ok(self.verified(key, who, Consent::default(), Method::WechatWifi, now, effects))
     }
 
     /// Looks at how many codes come back; the alarm is an event of the record.

@@ -16,16 +16,34 @@ impl Domain {
     /// online is cut off with it, where the owner wants that.
     pub(super) fn moved(&mut self, devices: &[(ZoneId, Mac)], now: Now, effects: &mut Vec<Effect>) {
         for (zone, mac) in devices {
-            let cut = self.policy.zone(*zone).is_some_and(|zone| zone.cut_on_move);
-            for id in self.sessions_of(*mac) {
-                let Some(session) = self.sessions.live.get(&id) else { continue };
-                if !session.online() || !self.policy.joined(*zone, session.grant.zone) {
-                    continue;
-                }
-                self.counters.moves = self.counters.moves.saturating_add(1);
-                if cut && session.identity != Identity::Trusted {
-                    self.end(id, EndReason::Moved, true, now, effects);
-                }
+            self.not_itself(*mac, [*zone, *zone], now, effects);
+        }
+    }
+
+    /// Devices are heard in two zones at once: the same, where the owner wants it in either.
+    pub(super) fn doubled(
+        &mut self,
+        devices: &[(Mac, [ZoneId; 2])],
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (mac, zones) in devices {
+            self.not_itself(*mac, *zones, now, effects);
+        }
+    }
+
+    fn not_itself(&mut self, mac: Mac, zones: [ZoneId; 2], now: Now, effects: &mut Vec<Effect>) {
+        let cuts = |zone| self.policy.zone(zone).is_some_and(|zone| zone.cut_on_move);
+        let cut = zones.into_iter().any(cuts);
+        for id in self.sessions_of(mac) {
+            let Some(session) = self.sessions.live.get(&id) else { continue };
+            let here = |zone| self.policy.joined(zone, session.grant.zone);
+            if !session.online() || !zones.into_iter().any(here) {
+                continue;
+            }
+            self.counters.moves = self.counters.moves.saturating_add(1);
+            if cut && session.identity != Identity::Trusted {
+                self.end(id, EndReason::Moved, true, now, effects);
             }
         }
     }

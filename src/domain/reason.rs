@@ -38,7 +38,8 @@ pub enum EndReason {
     Logout,
     /// `maitred revoke`.
     Revoked,
-    /// The device was heard on another port of its bridge, where `on_mac_move` is `cut`.
+    /// The device was heard on another port of its bridge, or in two zones at once, where
+    /// `on_mac_move` is `cut`.
     Moved,
     /// A newer device of the same guest took its place (`max_devices`).
     Replaced,

@@ -45,7 +45,8 @@ pub struct Status {
     pub clock_trusted: bool,
     /// Times the table was rebuilt since the start.
     pub rebuilds: u32,
-    /// Times a device that is online was heard on another port of its bridge since the start.
+    /// Times a device that is online was heard on another port of its bridge, or found to be in two
+    /// zones at once, since the start.
     pub moves: u32,
 }
 

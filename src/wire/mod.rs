@@ -7,4 +7,5 @@ pub mod dns;
 pub mod evidence;
 pub mod nd;
 pub mod nft;
+pub mod ra;
 pub mod route;

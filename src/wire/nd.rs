@@ -66,7 +66,7 @@ pub fn solicitation(from: (Mac, Ipv6Addr), to: (Mac, Ipv6Addr)) -> Vec<u8> {
     frame
 }
 
-fn options<'a>(icmp: &Icmpv6Slice<'a>) -> Result<NdpOptionsIterator<'a>, FrameError> {
+pub(super) fn options<'a>(icmp: &Icmpv6Slice<'a>) -> Result<NdpOptionsIterator<'a>, FrameError> {
     let (options, target) = match icmp.payload_slice().map_err(|_| FrameError::Nd)? {
         Icmpv6PayloadSlice::RouterSolicitation(payload) => (payload.options_iterator(), None),
         Icmpv6PayloadSlice::RouterAdvertisement(payload) => (payload.options_iterator(), None),

@@ -2,10 +2,11 @@
 //! what is answered. Numbers are in the host's order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use netlink_packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NetlinkBuffer, NetlinkHeader,
+    Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
+    NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
 };
 
 use super::nft::WireError;
@@ -34,13 +35,18 @@ const IFLA_BRPORT_ISOLATED: u16 = 33;
 const BRIDGE: &str = "bridge";
 /// As the headers have it, in one byte.
 const AF_BRIDGE: u8 = 7;
+const AF_INET6: u8 = 10;
 const NDA_LLADDR: u16 = 2;
+const NDA_CACHEINFO: u16 = 3;
 const NDA_VLAN: u16 = 5;
 const NDA_MASTER: u16 = 9;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
+/// Of an address without an end, in `struct ifa_cacheinfo`.
+const FOREVER: u32 = u32::MAX;
 /// Duplicate address detection (RFC 4862, 5.4) has not passed the address, or not yet.
 const UNREADY: u32 = libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED;
 
@@ -74,6 +80,8 @@ pub struct Entry {
     pub vlan: u16,
     /// The device.
     pub mac: Mac,
+    /// How long ago it was heard, as far as the kernel says.
+    pub age: Duration,
 }
 
 /// An address that is ready for use.
@@ -173,6 +181,22 @@ pub fn bound(bridge: u32, most: u32, seq: u32) -> Result<Vec<u8>, WireError> {
     request(libc::RTM_NEWLINK, NLM_F_ACK, seq, &body, attrs)
 }
 
+/// Gives an interface one more link-local address, alone in its network. It is deprecated from the
+/// start (RFC 4862, 5.5.4): nothing is sent from it unless it is asked for by name.
+pub fn add_address(interface: u32, address: Ipv6Addr, seq: u32) -> Result<Vec<u8>, WireError> {
+    let mut attrs = own(address);
+    // How long it is preferred and valid, and when it was made and changed, which the kernel says.
+    let times = [0, FOREVER, 0, 0].map(u32::to_ne_bytes).concat();
+    attrs.bytes(IFA_CACHEINFO, &times);
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    request(libc::RTM_NEWADDR, flags, seq, &host(interface), attrs)
+}
+
+/// Takes such an address away.
+pub fn remove_address(interface: u32, address: Ipv6Addr, seq: u32) -> Result<Vec<u8>, WireError> {
+    request(libc::RTM_DELADDR, NLM_F_ACK, seq, &host(interface), own(address))
+}
+
 /// The messages of one datagram. After one whose length is wrong there are no more.
 pub fn messages(mut buf: &[u8]) -> impl Iterator<Item = Result<Message, WireError>> {
     std::iter::from_fn(move || {
@@ -190,6 +214,18 @@ pub fn messages(mut buf: &[u8]) -> impl Iterator<Item = Result<Message, WireErro
 
 fn without_statistics(attrs: &mut Attrs) {
     attrs.bytes(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+}
+
+/// `struct ifaddrmsg` of a single IPv6 address.
+fn host(interface: u32) -> [u8; ADDRESS] {
+    let [a, b, c, d] = interface.to_ne_bytes();
+    [AF_INET6, 128, 0, libc::RT_SCOPE_LINK, a, b, c, d]
+}
+
+fn own(address: Ipv6Addr) -> Attrs {
+    let mut attrs = Attrs::new();
+    attrs.bytes(IFA_LOCAL, &address.octets()).bytes(IFA_ADDRESS, &address.octets());
+    attrs
 }
 
 fn request(
@@ -275,7 +311,14 @@ fn parse_entry(body: &[u8]) -> Result<Option<Entry>, WireError> {
         port: number(&head[4..8]),
         vlan: vlan.map_or(0, u16::from_ne_bytes),
         mac: Mac(mac),
+        age: fields.get(NDA_CACHEINFO).map_or(Duration::ZERO, age),
     }))
+}
+
+/// When an entry was last written anew, of `struct nda_cacheinfo`: in hundredths of a second.
+fn age(times: &[u8]) -> Duration {
+    let hundredths = times.get(8..12).map_or(0, number);
+    Duration::from_millis(u64::from(hundredths) * 10)
 }
 
 fn parse_address(body: &[u8]) -> Result<Option<Address>, WireError> {

@@ -56,6 +56,26 @@ fn an_address_is_our_own_and_ready() {
 }
 
 #[test]
+fn an_address_beside_the_own_is_never_chosen_by_itself() {
+    let address: Ipv6Addr = "fe80::89:10".parse().unwrap();
+    let body = [&[10, 128, 0, 253][..], &number(5)].concat();
+    let mut attrs = Attrs::new();
+    attrs.bytes(2, &address.octets()).bytes(1, &address.octets());
+    let gone = request(libc::RTM_DELADDR, NLM_F_ACK, 7, &body, attrs.clone()).unwrap();
+    assert_eq!(remove_address(5, address, 7).unwrap(), gone);
+    // Preferred for no time, valid for ever.
+    let times = [number(0), number(u32::MAX), number(0), number(0)].concat();
+    attrs.bytes(6, &times);
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    let made = request(libc::RTM_NEWADDR, flags, 7, &body, attrs).unwrap();
+    let asked = add_address(5, address, 7).unwrap();
+    assert_eq!(asked, made);
+    // As the kernel tells of it.
+    let wanted = Address { index: 5, address: address.into(), length: 128 };
+    assert_eq!(one(&asked), Reply::Address(wanted));
+}
+
+#[test]
 fn an_answer_ends_well_or_with_an_error() {
     let end =
         |kind, flags, code: i32| one(&message(kind, flags, &code.to_ne_bytes(), Attrs::new()));
@@ -119,13 +139,15 @@ fn only_learned_entries_are_devices() {
         let head = [&[family, 0, 0, 0][..], &number(4), &state.to_ne_bytes(), &[0; 2]].concat();
         let mut attrs = Attrs::new();
         attrs.bytes(NDA_LLADDR, &[2, 0, 0, 0, 0, 1]).bytes(NDA_VLAN, &3u16.to_ne_bytes());
+        let confirmed_used_updated = [0, 9999, 250, 1].map(number).concat();
+        attrs.bytes(NDA_CACHEINFO, &confirmed_used_updated);
         if bridge {
             attrs.bytes(NDA_MASTER, &number(7));
         }
         one(&message(libc::RTM_NEWNEIGH, 0, &head, attrs))
     };
     let mac = Mac([2, 0, 0, 0, 0, 1]);
-    let heard = Entry { bridge: 7, port: 4, vlan: 3, mac };
+    let heard = Entry { bridge: 7, port: 4, vlan: 3, mac, age: Duration::from_millis(2500) };
     assert_eq!(entry(libc::AF_BRIDGE, libc::NUD_REACHABLE, true), Reply::Heard(heard));
     assert_eq!(entry(libc::AF_BRIDGE, libc::NUD_PERMANENT, true), Reply::Other);
     assert_eq!(entry(libc::AF_BRIDGE, libc::NUD_REACHABLE, false), Reply::Other);

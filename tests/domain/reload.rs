@@ -261,6 +261,25 @@ fn where_zones_roam_a_device_is_one_with_one_session_and_one_visit() {
 }
 
 #[test]
+fn a_device_in_two_zones_at_once_is_counted_and_cut_off_where_either_wants_that() {
+    for (roam, cut) in [(true, None), (true, Some(0)), (true, Some(1)), (false, Some(0))] {
+        let mut rules = two_zones(roam);
+        if let Some(zone) = cut {
+            rules.zones[zone].cut_on_move = true;
+        }
+        let mut house = House::new(rules);
+        house.log_in(mac(1), 1);
+        seen_in(&mut house, 1, mac(2));
+        let both = [ZoneId(0), ZoneId(1)];
+        let effects = house.tell(Event::Doubled(vec![(mac(1), both), (mac(2), both)]));
+        let reasons = ends(&effects);
+        assert_eq!(reasons, if cut.is_some() { vec![EndReason::Moved] } else { vec![] });
+        let Report::Status(status) = house.command(Command::Status) else { panic!() };
+        assert_eq!(status.moves, 1, "one who is not online is nobody's loss");
+    }
+}
+
+#[test]
 fn a_restart_finds_a_roaming_session_wherever_the_kernel_names_it() {
     let mut house = House::new(two_zones(true));
     let session = house.log_in(mac(1), 1);
@@ -277,8 +296,6 @@ fn a_restart_finds_a_roaming_session_wherever_the_kernel_names_it() {
         mac: mac(1),
         mark: grant.mark,
         left: grant.left,
-        up: 5,
-        down: 6,
     };
     for (rules, kept) in [(two_zones(true), 1), (two_zones(false), 0)] {
         let mut next = House::new(rules);

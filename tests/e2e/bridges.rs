@@ -11,7 +11,7 @@ fn zone(more: &str) -> Settings {
     Settings::new().with("[[zone]]", &format!("name = \"guest\"\ninterface = \"br-guest\"\n{more}"))
 }
 
-fn mac(guest: &Guest) -> [u8; 6] {
+pub(crate) fn mac(guest: &Guest) -> [u8; 6] {
     guest.mac.parse::<maitred::domain::names::Mac>().unwrap().0
 }
 
@@ -90,12 +90,12 @@ fn ports_that_come_or_are_changed_are_isolated_too() {
     assert!(lab.guests[0].online());
 }
 
-fn moves(gateway: &Gateway) -> u64 {
+pub(crate) fn moves(gateway: &Gateway) -> u64 {
     gateway.json(&["status"])["moves"].as_u64().unwrap()
 }
 
 /// Sends a frame with this source from a guest's port: the bridge learns that it is there.
-fn pretend(guest: &Guest, mac: [u8; 6]) {
+pub(crate) fn pretend(guest: &Guest, mac: [u8; 6]) {
     let local_experiment = [0x88, 0xb5];
     let frame = [&ROUTER_MAC[..], &mac, &local_experiment, &[0; 46]].concat();
     Wire::open(&guest.netns).send(&frame);

@@ -47,9 +47,18 @@ impl Authority {
         day.to_string()
     }
 
-    fn issue_until(&self, (year, month, day): (i32, u8, u8)) {
+    /// A certificate for another name.
+    pub(crate) fn issue_to(&self, name: &str) {
+        self.issue_until_to((2099, 12, 31), name);
+    }
+
+    fn issue_until(&self, end: (i32, u8, u8)) {
+        self.issue_until_to(end, NAME);
+    }
+
+    fn issue_until_to(&self, (year, month, day): (i32, u8, u8), name: &str) {
         let key = KeyPair::generate().unwrap();
-        let mut leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let mut leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
         // Not the authority\'s own default name: a leaf that names itself as issuer is self-signed.
         leaf.distinguished_name.push(DnType::CommonName, NAME);
         leaf.not_before = date_time_ymd(2020, 1, 1);
@@ -204,6 +213,31 @@ fn dhcp_announces_the_api_while_the_certificate_is_good() {
     fs::write(authority.folder.join("roots.pem"), "").unwrap();
     authority.issue(2099);
     until(Duration::from_secs(8), "nobody to trust it", || (!file.exists()).then_some(()));
+}
+
+/// Without roots of its own a store goes by those of its system, as its guests' phones go by theirs.
+#[test]
+fn the_systems_roots_count_where_none_are_configured() {
+    let lab = lab(0);
+    let authority = Authority::new(&lab);
+    let at = |name: &str| authority.folder.join(name).display().to_string();
+    let portal = format!(
+        "name = \"{NAME}\"\ncertificate = \"{}\"\nkey = \"{}\"\ndnsmasq_dir = \"{}\"",
+        at("chain.pem"),
+        at("key.pem"),
+        lab.options_dir().display()
+    );
+    let gateway = lab.maitred(&Settings::new().with("[portal]", &portal));
+    let file = lab.options_dir().join("maitred");
+    assert!(!file.exists(), "this machine's do not know the authority");
+    gateway.term();
+    // What `ip netns exec` shows as /etc/ssl.
+    let certificates = lab.router.resolv_conf().with_file_name("ssl").join("certs");
+    fs::create_dir_all(&certificates).unwrap();
+    fs::copy(at("roots.pem"), certificates.join("ca-certificates.crt")).unwrap();
+    gateway.run();
+    assert!(file.exists());
+    assert_eq!(gateway.json(&["status"])["certificate"], "good");
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn a_healthy_store_has_nothing_wrong() {
     only(&gateway, "is missing or says otherwise");
     authority.issue(2021);
     only(&gateway, "certificate is not good");
+    authority.issue_to("elsewhere.example");
+    only(&gateway, "elsewhere.example");
     let soon = authority.issue_for_days(10);
     until(Duration::from_secs(8), "the announcement", || announced.exists().then_some(()));
     only(&gateway, &format!("expires on {soon}"));

@@ -13,6 +13,7 @@ mod frames;
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod advertise;
 mod bad_input;
 mod bridges;
 mod browser;
@@ -35,6 +36,7 @@ mod pages;
 mod pass;
 mod privacy;
 mod probes;
+mod pseudonyms;
 mod quality;
 mod reload;
 mod restart;

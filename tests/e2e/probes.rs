@@ -9,7 +9,7 @@ use std::path::Path;
 use maitred::clock;
 use maitred::domain::probe::{Answer, CHECKS, Check, System, Verdict};
 
-use crate::lab::{Dhcp, Gateway, Guest, Lab, Reply, Settings};
+use crate::lab::{Dhcp, Gateway, Guest, Lab, Reply, Settings, WEB_V4};
 
 /// A sheet that comes later is not believed to come at all.
 const SHEET_WITHIN_MS: u64 = 2000;
@@ -73,6 +73,34 @@ fn a_check_after_the_session_is_a_portal_again() {
     assert!(page.has_form("/phone"), "{page:#?}");
     guest.log_in(&gateway);
     assert_eq!(verdict(guest, &apple, "-4").0, Verdict::Online);
+}
+
+/// The kernel remembers where it sent a connection: a client that keeps its port is not to be sent
+/// there again.
+#[test]
+fn a_recheck_from_the_same_port_sees_the_internet() {
+    let mut lab = Lab::new(1);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests[0].join(Dhcp::Udhcpc);
+    let guest = &lab.guests[0];
+    let check = |expected| {
+        let reply = guest.curl(&CHECKS[0].url(), &["-4", "--local-port", "40080"]).unwrap();
+        assert_eq!(reply.status, expected, "{reply:#?}");
+    };
+    // No server is there: an answer is our forwarder's.
+    let server = format!("@{WEB_V4}");
+    let ours = || {
+        let ask = ["dig", "+tries=1", "+time=1", "-b", "0.0.0.0#40053", &server, "x.example", "A"];
+        guest.netns.exec(&ask).success
+    };
+    check(302);
+    assert!(ours());
+    guest.log_in(&gateway);
+    check(200);
+    assert!(!ours());
+    gateway.command(&["revoke", &guest.mac]).ok();
+    check(302);
+    assert!(ours());
 }
 
 /// One system's story, from the check to the check after the login, and out again.

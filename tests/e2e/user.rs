@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 use crate::captive_api;
-use crate::lab::{Dhcp, Lab, Settings, WEB_V6, until};
+use crate::lab::{Dhcp, Ears, Lab, Settings, WEB_V6, until};
 
 /// Every system has this one.
 const USER: &str = "nobody";
@@ -96,8 +96,10 @@ fn it_announces_the_api_in_dnsmasqs_folder() {
     assert_eq!(fs::metadata(&file).unwrap().uid(), user.uid.as_raw());
     let mode = fs::metadata(lab.options_dir()).unwrap().permissions().mode();
     assert_eq!(mode & 0o055, 0o055, "dnsmasq is another user: {mode:o}");
-    let guest = &mut lab.guests[0];
-    guest.join(Dhcp::Udhcpc);
+    let ears = Ears::open(&lab.guests[0].netns);
+    lab.guests[0].join(Dhcp::Udhcpc);
+    // Advertisements take both of the capabilities that are left for the network.
+    until(Duration::from_secs(8), "the guest to be told", || ears.told().pop());
     let roots = lab.folder().join("roots.pem");
     let args = ["--cacert", roots.to_str().unwrap()];
     let reply = lab.guests[0].curl(&format!("{}/api", captive_api::ORIGIN), &args).unwrap();

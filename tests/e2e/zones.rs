@@ -1,8 +1,11 @@
 //! Several guest networks, and what becomes of them while the daemon runs.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::bridges::{mac, moves, pretend};
 use crate::lab::{
     BRIDGES, Dhcp, Gateway, Guest, Internet, Lab, ROUTER_V4, ROUTER_V6, ROUTER2_V4, ROUTER2_V6,
     Settings, WEB_V4, WEB_V6, until,
@@ -97,6 +100,70 @@ fn where_zones_roam_a_grant_goes_along() {
         assert!(!guest.online() && guest.ping(WEB_V6, 1) == 0, "{bridge}");
     }
     assert!(!lab.guests[1].online());
+}
+
+#[test]
+fn two_stations_with_one_address_in_two_zones_are_noticed_and_one_that_walks_is_not() {
+    let mut lab = Lab::with_zones(2, 2);
+    let gateway = lab.maitred(&two_zones("roam = true"));
+    lab.guests[0].join(Dhcp::Udhcpc);
+    lab.guests[0].log_in(&gateway);
+    lab.guests[0].walk_to("br-guest2");
+    lab.guests[0].join(Dhcp::Udhcpc);
+    let [guest, thief] = &lab.guests[..] else { unreachable!() };
+    thief.netns.ip("link set eth0 up");
+    let busy = guest.ping_flood(ROUTER2_V4, 8000);
+    // What a phone leaves behind that has just walked over: the port that it was heard on stays.
+    for _ in 0..4 {
+        pretend(thief, mac(guest));
+        thread::sleep(Duration::from_millis(500));
+    }
+    thread::sleep(Duration::from_secs(13));
+    let entries = lab.router.exec(&["bridge", "fdb", "show"]).ok();
+    let own = entries.lines().filter(|line| line.starts_with(&guest.mac));
+    let bridges: BTreeSet<&str> = own.filter_map(|line| line.split(" master ").nth(1)).collect();
+    assert_eq!(bridges.len(), 2, "{entries}");
+    assert_eq!(moves(&gateway), 0);
+    assert!(!gateway.log().contains("two zones at once"));
+
+    let stay = AtomicBool::new(true);
+    let heard = |count| {
+        until(Duration::from_secs(25), "the two to be noticed", || {
+            (moves(&gateway) == count).then_some(())
+        });
+    };
+    thread::scope(|scope| {
+        let goes = Goes(&stay);
+        scope.spawn(|| {
+            while stay.load(Ordering::Relaxed) {
+                pretend(thief, mac(guest));
+                thread::sleep(Duration::from_millis(500));
+            }
+        });
+        heard(1);
+        assert!(gateway.log().contains("heard in two zones at once"), "{}", gateway.log());
+        assert!(guest.online(), "it is logged, no more");
+        // The other zone wants more.
+        let cut = "name = \"cafe\"\ninterface = \"br-guest2\"\nroam = true\non_mac_move = \"cut\"";
+        gateway.configure(&two_zones("roam = true").with("[[zone]] ", cut));
+        gateway.command(&["reload"]).ok();
+        heard(2);
+        assert!(!guest.online());
+        drop(goes);
+    });
+    drop(busy);
+    let ended: String =
+        gateway.database(|db| db.query_row("SELECT reason FROM session", [], |row| row.get(0)));
+    assert_eq!(ended, "moved");
+}
+
+/// Ends the thief's visit, however the story ends.
+struct Goes<'a>(&'a AtomicBool);
+
+impl Drop for Goes<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@
     reason = "a failed step fails the test"
 )]
 
+mod ears;
 mod gateway;
 mod guest;
 mod host;
@@ -36,6 +37,7 @@ mod wechat;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use ears::{Advertisement, Ears};
 pub use gateway::{Gateway, PASSWORD, Settings};
 pub use guest::{Dhcp, Guest, Staff};
 pub use host::echoes;

@@ -1,10 +1,11 @@
 //! The guest networks' bridges: ports are kept apart where a zone isolates its guests, and a device
-//! that is heard on another port than before is told of.
+//! that is heard on another port than before is told of, or in two zones at once where those roam.
 //!
 //! One thread. The kernel says that something changed; what is, is read anew.
 
 mod route;
 mod stations;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,8 +15,10 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
-use self::route::{News, Route};
+use self::route::News;
+pub(super) use self::route::Route;
 use self::stations::{Heard, Stations};
+use self::twins::Twins;
 use super::inbox::Inbox;
 use crate::clock;
 use crate::config::Zone;
@@ -41,6 +44,7 @@ pub struct Bridge {
     zone: ZoneId,
     interface: String,
     isolate: bool,
+    roam: bool,
 }
 
 impl Bridge {
@@ -50,12 +54,14 @@ impl Bridge {
             zone: ZoneId(zone),
             interface: config.interface.clone(),
             isolate: config.isolate,
+            roam: config.roam,
         };
         (0..).zip(zones).map(bridge).collect()
     }
 }
 
-/// Starts the thread. Needs `CAP_NET_ADMIN`. What it finds goes to the inbox as [`Event::Moved`].
+/// Starts the thread. Needs `CAP_NET_ADMIN`. What it finds goes to the inbox as [`Event::Moved`]
+/// and [`Event::Doubled`].
 pub fn watch(bridges: Vec<Bridge>, inbox: Inbox) -> io::Result<()> {
     let news = News::open()?;
     let watcher = Watcher {
@@ -63,6 +69,7 @@ pub fn watch(bridges: Vec<Bridge>, inbox: Inbox) -> io::Result<()> {
         found: BTreeMap::new(),
         no_bridges: BTreeSet::new(),
         stations: Stations::default(),
+        twins: Twins::default(),
         // News come from here on; what was before is read.
         links_changed: true,
         lost: true,
@@ -85,6 +92,7 @@ struct Watcher {
     /// Zones to isolate whose interfaces are no bridges.
     no_bridges: BTreeSet<ZoneId>,
     stations: Stations,
+    twins: Twins,
     /// Links are to be looked at, and all entries to be read.
     links_changed: bool,
     lost: bool,
@@ -108,10 +116,14 @@ impl Watcher {
             if let Err(error) = self.reread(&mut moved) {
                 warn!(%error, "cannot read where the bridges' devices are");
             }
-            if !self.tell(moved) {
+            let doubled = self.look_for_twins().unwrap_or_else(|error| {
+                warn!(%error, "cannot read where the bridges' devices are");
+                Vec::new()
+            });
+            if !self.tell(moved) || !self.tell_of_twins(doubled) {
                 return;
             }
-            if let Err(error) = wait(&news, self.links_changed || self.lost) {
+            if let Err(error) = wait(&news, self.patience()) {
                 return warn!(%error, "cannot follow the bridges");
             }
         }
@@ -132,8 +144,20 @@ impl Watcher {
 
     fn hear(&mut self, entry: Entry, now: BootTime, moved: &mut BTreeSet<(ZoneId, Mac)>) {
         let Some(bridge) = self.found.get(&entry.bridge) else { return };
-        if self.stations.hear(entry.into(), entry.port, now) == Heard::Elsewhere {
-            moved.insert((bridge.zone, entry.mac));
+        match self.stations.hear(entry.into(), entry.port, now) {
+            Heard::Elsewhere => {
+                moved.insert((bridge.zone, entry.mac));
+            }
+            Heard::New if bridge.roam => {
+                let mut others = self.found.iter().filter(|(_, other)| other.roam);
+                let twice = |(index, _): (&u32, _)| {
+                    *index != entry.bridge && self.stations.is_on(*index, entry.into())
+                };
+                if others.any(twice) {
+                    self.twins.suspect(entry.mac, now);
+                }
+            }
+            Heard::Here | Heard::New => {}
         }
     }
 
@@ -217,6 +241,47 @@ impl Watcher {
         Ok(())
     }
 
+    /// Reads how young the entries are of devices that have several.
+    fn look_for_twins(&mut self) -> io::Result<Vec<(Mac, [ZoneId; 2])>> {
+        let now = clock::boot();
+        if self.twins.due().is_none_or(|due| now < due) {
+            return Ok(Vec::new());
+        }
+        let (mut left, mut route) = (stations::MOST_READ, Route::open()?);
+        let read = route.dump(entries(0), |reply| {
+            if let Reply::Heard(entry) = reply
+                && let Some(bridge) = self.found.get(&entry.bridge).filter(|bridge| bridge.roam)
+            {
+                self.twins.see(bridge.zone, entry.mac, entry.age);
+            }
+            left -= 1;
+            left > 0
+        });
+        let twins = self.twins.judge(now);
+        read.map(|()| twins)
+    }
+
+    /// How long to wait for news, in milliseconds.
+    fn patience(&self) -> u16 {
+        if self.links_changed || self.lost {
+            return 1000;
+        }
+        let look = self.twins.due().map(|due| (due - clock::boot()).as_millis());
+        look.and_then(|look| u16::try_from(look).ok()).unwrap_or(LOOK_EVERY_MS).min(LOOK_EVERY_MS)
+    }
+
+    /// False if the loop is gone.
+    fn tell_of_twins(&self, doubled: Vec<(Mac, [ZoneId; 2])>) -> bool {
+        if doubled.is_empty() {
+            return true;
+        }
+        for (mac, [ZoneId(one), ZoneId(other)]) in &doubled {
+            debug!(%mac, one, other, "heard in two zones at once");
+        }
+        info!(devices = doubled.len(), "heard in two zones at once: two stations have one address");
+        self.inbox.tell(Event::Doubled(doubled))
+    }
+
     /// False if the loop is gone.
     fn tell(&mut self, moved: BTreeSet<(ZoneId, Mac)>) -> bool {
         if moved.is_empty() {
@@ -236,8 +301,7 @@ impl Watcher {
 }
 
 /// Waits for news, and then for the rest of the burst.
-fn wait(news: &News, again: bool) -> nix::Result<()> {
-    let patience = if again { 1000 } else { LOOK_EVERY_MS };
+fn wait(news: &News, patience: u16) -> nix::Result<()> {
     let mut waiting = [PollFd::new(news.as_fd(), PollFlags::POLLIN)];
     match poll(&mut waiting, PollTimeout::from(patience)) {
         Ok(_) | Err(nix::Error::EINTR) => std::thread::sleep(BURST),

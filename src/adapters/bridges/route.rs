@@ -17,13 +17,13 @@ const GROUP_NEIGHBOURS: u32 = 3;
 
 /// A socket for questions, one after the other. rtnetlink works inside `sendmsg` and `recvmsg`, so
 /// nothing here waits.
-pub(super) struct Route {
+pub(in crate::adapters) struct Route {
     socket: Socket,
     buffer: Vec<u8>,
 }
 
 impl Route {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::adapters) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.set_non_blocking(true)?;
@@ -32,7 +32,7 @@ impl Route {
 
     /// Shows `each` what the kernel answers, until it says false; this socket is of no use after
     /// that.
-    pub(super) fn dump(
+    pub(in crate::adapters) fn dump(
         &mut self,
         question: Result<Vec<u8>, WireError>,
         mut each: impl FnMut(Reply) -> bool,
@@ -55,7 +55,10 @@ impl Route {
     }
 
     /// Has something changed.
-    pub(super) fn change(&mut self, order: Result<Vec<u8>, WireError>) -> io::Result<()> {
+    pub(in crate::adapters) fn change(
+        &mut self,
+        order: Result<Vec<u8>, WireError>,
+    ) -> io::Result<()> {
         self.send(order)?;
         receive(&self.socket, &mut self.buffer)?;
         match replies(&self.buffer).last() {

@@ -35,6 +35,8 @@ impl From<Entry> for Station {
 pub(super) enum Heard {
     /// Nothing to tell.
     Here,
+    /// The device was not on this bridge.
+    New,
     /// The device was on another port before.
     Elsewhere,
 }
@@ -61,9 +63,9 @@ impl Stations {
             if self.places.len() < MOST {
                 let place = Place { port, quiet_until: now, doubtful: false };
                 self.places.insert(station, place);
-            } else {
-                self.refused = true;
+                return Heard::New;
             }
+            self.refused = true;
             return Heard::Here;
         };
         place.doubtful = false;
@@ -76,6 +78,11 @@ impl Stations {
         }
         place.quiet_until = now + TELL_EVERY;
         Heard::Elsewhere
+    }
+
+    /// Whether the device is on this other bridge, too.
+    pub(super) fn is_on(&self, bridge: u32, station: Station) -> bool {
+        self.places.contains_key(&Station { bridge, ..station })
     }
 
     /// The bridge forgot a device.
@@ -125,7 +132,8 @@ mod tests {
         stations.forget(at(1), 2);
         assert_eq!(stations.places.len(), 1, "another port's entry");
         stations.forget(at(1), 1);
-        assert_eq!(stations.hear(at(1), 2, BootTime(5000)), Heard::Here, "it came anew");
+        assert_eq!(stations.hear(at(1), 2, BootTime(5000)), Heard::New);
+        assert!(stations.is_on(7, at(1)) && !stations.is_on(8, at(1)));
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! has none, takes the long way and sets it.
 
 use super::parts::{
-    CT_ORIGINAL, Side, answer, cmp, ct, device, eq, ethernet, goto, guest, lookup, lookup_to, mask,
-    mask_in, rule, sender,
+    CT_ORIGINAL, GRANTED_MARK, Side, answer, cmp, ct, device, eq, ethernet, goto, granted, guest,
+    lookup, mask, mask_in, rule, sender,
 };
 use super::pass::BLOCKED;
-use super::ruleset::{DOWN, GRANTED, MARKS, Plan, QUOTA, UP};
+use super::ruleset::{DOWN, Plan, QUOTA, UP};
 use crate::wire::nft::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Verdict};
 use crate::wire::nft::keys;
 use crate::wire::nft::object::Rule;
@@ -52,16 +52,12 @@ impl Plan {
         let drop = || Expr::Verdict(Verdict::Drop);
         let mut rules = vec![
             rule(chain, [answer()], [drop()]),
-            rule(chain, [self.marked(CmpOp::Neq), ether_device()], [lookup(GRANTED), drop()]),
-            rule(
-                chain,
-                [none, ether_device()],
-                [lookup_to(MARKS, Reg::R0, Reg::R8), set_mark(Reg::R8), goto("begin")],
-            ),
+            rule(chain, [self.marked(CmpOp::Neq), ether_device()], [granted(), drop()]),
+            rule(chain, [none, ether_device()], [granted(), set_mark(GRANTED_MARK), goto("begin")]),
             rule(
                 chain,
                 [self.marked(CmpOp::Eq), ether_device()],
-                [lookup(GRANTED), goto("begin_beside")],
+                [granted(), goto("begin_beside")],
             ),
         ];
         rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("deny")]));
@@ -138,8 +134,8 @@ fn add_bit(bit: u32) -> Rule {
         "begin_beside",
         [ether_device()],
         [
-            lookup_to(MARKS, Reg::R0, Reg::R8),
-            bitwise(Reg::R8, Reg::R0, bit, 0),
+            granted(),
+            bitwise(GRANTED_MARK, Reg::R0, bit, 0),
             cmp(CmpOp::Neq, 0u32.to_ne_bytes()),
             Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 },
             bitwise(Reg::R0, Reg::R0, !bit, bit),

@@ -14,8 +14,8 @@
 
 use super::flows;
 use super::parts::{
-    Side, answer, bit, cmp, ct, destination_port, device, ethernet, goto, guest, jump, l4, lookup,
-    rule, sender, set,
+    Side, answer, bit, cmp, ct, destination_port, device, ethernet, goto, granted, guest, jump, l4,
+    lookup, rule, sender, set,
 };
 use super::pass::{self, BLOCKED};
 use crate::config::{Network, RouterPort};
@@ -29,10 +29,9 @@ use crate::wire::nft::ruleset::Ruleset;
 
 /// The table's name.
 pub const TABLE: &str = "maitred";
-/// Set of `ifname . ether_addr`: the devices that are online. Its user data is the session's id.
+/// Map of `ifname . ether_addr`, the devices that are online, to their sessions' marks. The user
+/// data is the session's id.
 pub const GRANTED: &str = "granted";
-/// Map of `ifname . ether_addr` to the session's mark.
-pub const MARKS: &str = "marks";
 /// Map of `ether_addr . mark` to what happens to what comes from each session: it passes, or, of
 /// sessions with a quota on both directions together, goes on to that. An element has the session's
 /// rate limit, and its counter or, in the counter's place, the quota of this direction.
@@ -162,10 +161,9 @@ impl Plan {
         let station = (datatype::ETHER_MARK, STATION_LEN);
         let mut sets = vec![
             Set { size: Some(MOST_ZONES), ..set(ZONES, (datatype::IFNAME, 16), 0) },
-            in_each(set(GRANTED, device, SET_TIMEOUT)),
             in_each(Set {
                 data: Some((datatype::MARK, 4)),
-                ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
+                ..set(GRANTED, device, SET_MAP | SET_TIMEOUT)
             }),
         ];
         let verdicts = |name, key| Set {
@@ -205,7 +203,7 @@ impl Plan {
         let chain = "newcomer";
         let mut rules = vec![
             rule("first_packet", [], [goto(chain)]),
-            rule(chain, [device()], [lookup(GRANTED), Expr::Verdict(Verdict::Return)]),
+            rule(chain, [device()], [granted(), Expr::Verdict(Verdict::Return)]),
         ];
         rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("redirected")]));
         rules.extend(self.garden(chain, Side::Destination, &Verdict::Return));
@@ -283,7 +281,7 @@ impl Plan {
                         destination_port(open.port),
                         device(),
                     ],
-                    [lookup(GRANTED), Expr::Verdict(Verdict::Accept)],
+                    [granted(), Expr::Verdict(Verdict::Accept)],
                 )
             }));
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::forward::WITHIN;
-use super::ruleset::{DOWN, GRANTED, MARKS, Plan, QUOTA, TABLE, UP};
+use super::ruleset::{DOWN, GRANTED, Plan, QUOTA, TABLE, UP};
 use super::socket::{Netfilter, NetfilterError};
 use crate::domain::effect::Grant;
 use crate::domain::event::{Live, Usage};
@@ -46,8 +46,8 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
         all.push((QUOTA, Element { exprs, ..live(mark()) }));
     }
     for device in places {
-        all.push((MARKS, Element { data: Some(Data::Value(mark())), ..live(device.clone()) }));
-        all.push((GRANTED, Element { user: user.clone(), ..live(device) }));
+        let data = Some(Data::Value(mark()));
+        all.push((GRANTED, Element { data, user: user.clone(), ..live(device) }));
     }
     all
 }
@@ -71,9 +71,7 @@ pub fn add(batch: &mut Batch, plan: &Plan, grants: &[Grant]) {
 pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     for name in plan.interfaces(grant.zone) {
         let device = Element::key(keys::device(name, grant.mac.0));
-        for set in [GRANTED, MARKS] {
-            batch.destroy_elements(set, std::slice::from_ref(&device));
-        }
+        batch.destroy_elements(GRANTED, &[device]);
     }
     batch.destroy_elements(UP, &[Element::key(station(plan, grant))]);
     let mark = Element::key(keys::mark(mark_bits(plan, grant.mark)));
@@ -82,70 +80,61 @@ pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     }
 }
 
-/// What the kernel holds of all sessions; `None` if one stands in other zones than the plan says:
-/// a zone that roams no more, or does now.
+/// Whom the kernel lets in; `None` if a session stands in other zones than the plan says: a zone
+/// that roams no more, or does now.
 pub fn adoptable(kernel: &mut Netfilter, plan: &Plan) -> Result<Option<Vec<Live>>, NetfilterError> {
-    let used = used(kernel)?.into_iter();
-    let used: HashMap<_, _> = used.map(|(mark, usage)| (usage.session, (mark, usage))).collect();
-    let mut all = BTreeMap::<SessionId, (Live, usize)>::new();
-    for (session, mac, zone, left) in places(kernel, plan)? {
-        let Some((mark, usage)) = used.get(&session) else { continue };
-        let live = || Live {
-            session,
-            zone,
-            mac,
-            mark: Mark(u16::try_from(mark >> plan.mark_shift()).unwrap_or_default()),
-            left,
-            up: usage.up,
-            down: usage.down,
-        };
-        all.entry(session).or_insert_with(|| (live(), 0)).1 += 1;
-    }
+    let all =
+        kernel.fold_elements(TABLE, GRANTED, |all: &mut BTreeMap<_, (Live, usize)>, found| {
+            if let Some(live) = live(plan, &found) {
+                all.entry(live.session).or_insert((live, 0)).1 += 1;
+            }
+        })?;
     let whole = |(live, places): &(Live, usize)| plan.interfaces(live.zone).count() == *places;
     Ok(all.values().all(whole).then(|| all.into_values().map(|(live, _)| live).collect()))
 }
 
-type Place = (SessionId, Mac, ZoneId, Option<Duration>);
-
-/// Where each session's device is let in, and for how long.
-fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Place>, NetfilterError> {
-    kernel.fold_elements(TABLE, GRANTED, |found: &mut Vec<_>, element| {
-        let session = keys::parse_session(&element.user);
-        let Some((session, (interface, mac))) = session.zip(keys::parse_device(&element.key))
-        else {
-            return;
-        };
-        let zone = plan.zones.iter().position(|zone| zone.interface == interface);
-        if let Some(zone) = zone.and_then(|place| u8::try_from(place).ok()) {
-            let left = element.expires_ms.map(Duration::from_millis);
-            found.push((SessionId(session), Mac(mac), ZoneId(zone), left));
-        }
+/// The session of an element of [`GRANTED`].
+fn live(plan: &Plan, element: &Element) -> Option<Live> {
+    let (interface, mac) = keys::parse_device(&element.key)?;
+    let zone = plan.zones.iter().position(|zone| zone.interface == interface)?;
+    let Some(Data::Value(mark)) = &element.data else { return None };
+    let mark = keys::parse_mark(mark)? >> plan.mark_shift();
+    Some(Live {
+        session: SessionId(keys::parse_session(&element.user)?),
+        zone: ZoneId(u8::try_from(zone).ok()?),
+        mac: Mac(mac),
+        mark: Mark(u16::try_from(mark).ok()?),
+        left: element.expires_ms.map(Duration::from_millis),
     })
 }
 
-/// Every session's counters.
+/// Every session's counters. Both directions are read at once, since a stop waits for them.
 pub fn usage(kernel: &mut Netfilter) -> Result<Vec<Usage>, NetfilterError> {
-    Ok(used(kernel)?.into_iter().map(|(_, usage)| usage).collect())
-}
-
-/// Every session's counters, with its mark.
-fn used(kernel: &mut Netfilter) -> Result<Vec<(u32, Usage)>, NetfilterError> {
-    let down = kernel.fold_elements(TABLE, DOWN, |found: &mut HashMap<_, _>, element| {
-        found.extend(keys::parse_mark(&element.key).zip(bytes(&element)));
-    })?;
+    let mut second = Netfilter::open()?;
+    let (up, down) = std::thread::scope(|scope| {
+        let down = scope.spawn(|| {
+            second.fold_elements(TABLE, DOWN, |found: &mut HashMap<_, _>, element| {
+                found.extend(keys::parse_mark(&element.key).zip(bytes(&element)));
+            })
+        });
+        let up = kernel.fold_elements(TABLE, UP, |found: &mut Vec<_>, element| {
+            let session = keys::parse_session(&element.user);
+            if let Some((session, mark)) = session.zip(keys::parse_station(&element.key)) {
+                found.push((session, mark, bytes(&element).unwrap_or_default()));
+            }
+        });
+        (up, down.join())
+    });
+    let down = down.unwrap_or_else(|_| Ok(HashMap::new()))?;
     let spent = kernel.fold_elements(TABLE, QUOTA, |found: &mut HashMap<_, _>, element| {
         found.extend(keys::parse_mark(&element.key).zip(spent(&element)));
     })?;
-    kernel.fold_elements(TABLE, UP, |found: &mut Vec<_>, element| {
-        let session = keys::parse_session(&element.user);
-        let Some((session, mark)) = session.zip(keys::parse_station(&element.key)) else { return };
-        let up = bytes(&element).unwrap_or_default();
-        let down = down.get(&mark).copied().unwrap_or_default();
-        let quota = spent.get(&mark).copied();
-        let (up, down) = passed(up, down, quota);
-        let usage = Usage { session: SessionId(session), up, down, spent: quota.is_some() };
-        found.push((mark, usage));
-    })
+    let usage = up?.into_iter().map(|(session, mark, up)| {
+        let (down, quota) = (down.get(&mark).copied(), spent.get(&mark).copied());
+        let (up, down) = passed(up, down.unwrap_or_default(), quota);
+        Usage { session: SessionId(session), up, down, spent: quota.is_some() }
+    });
+    Ok(usage.collect())
 }
 
 /// The grant with what the kernel has counted so far, if that is more than the grant knows of.

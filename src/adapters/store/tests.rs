@@ -4,6 +4,7 @@ mod disk;
 mod erase;
 mod figures;
 mod privacy;
+mod rename;
 mod round_trip;
 mod vouchers;
 

@@ -145,7 +145,7 @@ pub(in crate::domain) fn hash(secrets: &Secrets, typed: &str) -> Option<Hash> {
             return None;
         }
     }
-    let whole = secrets.keyed(&[b"voucher:", &digits]);
+    let whole = secrets.voucher(&digits);
     let (hash, _) = whole.split_first_chunk()?;
     (digits.len() == LENGTH).then_some(*hash)
 }
@@ -284,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    const SECRETS: Secrets = Secrets { guest_key: [3; 32] };
+    const SECRETS: Secrets = Secrets { guest_key: [2; 32], voucher_key: [3; 32] };
     const WORTH: Worth = Worth {
         zone: None,
         uses: 2,
@@ -326,7 +326,7 @@ mod tests {
         for wrong in ["", "hello", &code[1..], &format!("{code}0"), "U23456789012"] {
             assert_eq!(hash(&SECRETS, wrong), None, "{wrong}");
         }
-        let other = Secrets { guest_key: [4; 32] };
+        let other = Secrets { voucher_key: [4; 32], ..SECRETS };
         assert_ne!(hash(&other, &code), expected, "a copied database is no list of codes");
         assert_ne!(make(&mut rng).0, code);
     }
