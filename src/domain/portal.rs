@@ -62,12 +62,7 @@ impl Domain {
                 device.following = false;
                 Some(View::Phone { refusal: None })
             }
-            Ask::BeginFollow => {
-                device.code = None;
-                device.following = true;
-                device.ended = None;
-                self.begin_follow(key, request, now, effects)
-            }
+            Ask::BeginFollow => self.begin_follow(key, request, now, effects),
             Ask::WechatWifi { openid } => {
                 let proof = self.wechat_wifi(key, &openid, now, effects);
                 self.enter(key, proof, Method::WechatWifi, request, now, effects)
@@ -76,10 +71,7 @@ impl Domain {
                 let sent = self.request_code(key, phone, language, consent, now, effects);
                 Some(self.step(key, sent.err(), now))
             }
-            Ask::ResendCode { language } => {
-                let sent = self.resend_code(key, language, now, effects);
-                Some(self.step(key, sent.err(), now))
-            }
+            Ask::ResendCode { language } => Some(self.resend_code(key, language, now, effects)),
             Ask::SubmitCode { code } => {
                 let proof = self.submit_code(key, &code, now, effects);
                 self.enter(key, proof, Method::Sms, request, now, effects)
@@ -120,6 +112,10 @@ impl Domain {
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Option<View> {
+        let device = self.devices.get_mut(key)?;
+        device.code = None;
+        device.following = true;
+        device.ended = None;
         match self.policy.pass {
             Some(_) => self.pass(key, request, now, effects),
             None => Some(self.step(key, None, now)),
@@ -265,11 +261,12 @@ impl Domain {
         language: Language,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
-        let device = self.devices.get(key);
-        let Some(last) = device.and_then(|device| device.code.as_ref()) else { return Ok(()) };
-        let (phone, consent) = (last.phone.clone(), last.consent.clone());
-        self.request_code(key, phone, language, consent, now, effects)
+    ) -> View {
+        let last = self.devices.get(key).and_then(|device| device.code.as_ref());
+        let asked = last.map(|last| (last.phone.clone(), last.consent.clone()));
+        let sent = asked
+            .map(|(phone, consent)| self.request_code(key, phone, language, consent, now, effects));
+        self.step(key, sent.and_then(Result::err), now)
     }
 
     fn submit_code(

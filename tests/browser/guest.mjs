@@ -88,7 +88,7 @@ async function story(page, look) {
   await look("online");
 
   await page.goto("http://example.com/");
-  check((await page.textContent("body")).includes("This is the internet"), "not online");
+  check((await page.textContent("body")).includes("This is the internet"), `not online but at ${page.url()}`);
 
   await page.goto(portal.href);
   await page.locator('form[action="/extend"] button').tap();
