@@ -39,6 +39,9 @@ impl Domain {
             Command::MakeVouchers { count, worth } => {
                 Some(self.make_vouchers(count, worth, now, effects))
             }
+            Command::VouchersFromHq(ref batches) => {
+                Some(self.vouchers_from_hq(batches, now, effects))
+            }
             Command::Vouchers => Some(self.list_vouchers()),
             Command::RevokeVouchers(which) => Some(self.revoke_vouchers(which, now, effects)),
             Command::Erase { guest } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::auth::voucher::{SavedBatch, Which, Worth};
+use super::auth::voucher::{FromHq, Known, SavedBatch, Which, Worth};
 use super::effect::Refusal;
 use super::names::{GuestKey, Mac, Mark, OpenId, Phone, RequestId, SessionId, WallTime, ZoneId};
 use super::policy::{Overrides, Policy};
@@ -244,6 +244,8 @@ pub enum Command {
         /// What each is good for.
         worth: Worth,
     },
+    /// Every batch of HQ's that is good.
+    VouchersFromHq(Vec<FromHq>),
     /// Every batch of vouchers that is of use.
     Vouchers,
     /// Make vouchers worth nothing, and end the sessions that they opened.
@@ -289,8 +291,10 @@ pub struct Snapshot {
     pub messages: Vec<SavedMessage>,
     /// Batches of vouchers that may be used.
     pub vouchers: Vec<SavedBatch>,
-    /// The newest batch there ever was; zero if none.
+    /// The newest batch of the store's own that there ever was; zero if none.
     pub last_batch: u32,
+    /// All batches that HQ ever sent.
+    pub batches_from_hq: Vec<(u32, Known)>,
 }
 
 /// A session as the kernel still holds it at the start.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::auth::seal::Sealed;
-use super::auth::voucher::{Batch, Hash, Which};
+use super::auth::voucher::{Batch, Hash, Salt, Which};
 use super::effect::Grant;
 use super::event::Consent;
 use super::names::{BootTime, GuestKey, Mac, SessionId, VisitId, WallTime, ZoneId};
@@ -160,6 +160,9 @@ pub enum Record {
     VouchersMade {
         /// What they are.
         batch: Batch,
+        /// What their codes are hashed with, if HQ made them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        salt: Option<Salt>,
         /// Their hashes, by number.
         hashes: Vec<Hash>,
         /// When.

@@ -35,7 +35,8 @@ impl Domain {
         for (nonce, expires) in snapshot.used_tokens {
             self.tokens.spend(nonce, expires);
         }
-        self.vouchers.restore(snapshot.last_batch, snapshot.vouchers);
+        let Snapshot { last_batch, vouchers, batches_from_hq, .. } = snapshot;
+        self.vouchers.restore(last_batch, vouchers, batches_from_hq);
         self.throttle.restore(&snapshot.messages, now.boot);
         for saved in snapshot.devices.into_iter().take(STRANGERS) {
             if self.policy.zone(saved.zone).is_some() {

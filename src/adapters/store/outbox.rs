@@ -8,6 +8,7 @@ use super::StoreError;
 use super::book::{Boot, int, meta, set_meta};
 use super::outgoing::Outgoing;
 use crate::config::Retention;
+use crate::domain::auth::voucher::HQ;
 use crate::domain::names::{GuestKey, SessionId, VisitId};
 
 /// What the outbox may hold before the oldest rows are dropped, anonymous ones first.
@@ -146,9 +147,10 @@ impl Outbox {
             )?
             .query_row([int(session.0)], |row| {
                 let mut outgoing = Outgoing::read("voucher", row, secret)?;
-                for (place, name) in [(8, "batch"), (9, "number")] {
-                    outgoing.set(name, row.get::<_, i64>(place)?);
-                }
+                let batch: u32 = row.get(8)?;
+                outgoing.set("batch", batch & !HQ);
+                outgoing.set("hq", batch >= HQ);
+                outgoing.set("number", row.get::<_, i64>(9)?);
                 Ok(outgoing)
             })?;
         self.put(connection, row)

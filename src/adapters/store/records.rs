@@ -50,7 +50,9 @@ impl Book {
             Record::MessageCounted { mac, number, prefix, zone, at } => {
                 self.message_counted(*mac, (*number, *prefix, *zone), *at)
             }
-            Record::VouchersMade { batch, hashes, at } => self.vouchers_made(batch, hashes, *at),
+            Record::VouchersMade { batch, salt, hashes, at } => {
+                self.vouchers_made(batch, *salt, hashes, *at)
+            }
             Record::VouchersRevoked(which) => self.vouchers_revoked(*which),
             Record::TokenUsed { nonce, expires } => {
                 self.run(

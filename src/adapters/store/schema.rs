@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("messages.sql"),
     include_str!("vouchers.sql"),
     include_str!("privacy.sql"),
+    include_str!("remembered.sql"),
 ];
 
 /// Opens the database for writing, brought to the newest version. A damaged one is set aside and

@@ -38,6 +38,7 @@ pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
         messages: messages(book, now)?,
         vouchers,
         last_batch,
+        batches_from_hq: book.batches_from_hq()?,
     })
 }
 

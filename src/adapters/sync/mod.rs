@@ -7,6 +7,7 @@
 
 pub mod bundle;
 pub mod schedule;
+pub mod vouchers;
 mod worker;
 
 use std::io::Write;
