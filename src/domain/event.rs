@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::auth::voucher::{FromHq, Known, SavedBatch, Which, Worth};
-use super::effect::Refusal;
+use super::effect::{Attempt, Refusal};
 use super::names::{GuestKey, Mac, Mark, OpenId, Phone, RequestId, SessionId, WallTime, ZoneId};
 use super::policy::{Overrides, Policy};
 
@@ -289,6 +289,8 @@ pub struct Snapshot {
     pub devices: Vec<SavedDevice>,
     /// Messages that still count towards the limits, oldest first.
     pub messages: Vec<SavedMessage>,
+    /// Wrong vouchers and passes that still count, oldest first.
+    pub attempts: Vec<SavedAttempt>,
     /// Batches of vouchers that may be used.
     pub vouchers: Vec<SavedBatch>,
     /// The newest batch of the store's own that there ever was; zero if none.
@@ -325,6 +327,8 @@ pub struct SavedSession {
     pub identity: super::policy::Identity,
     /// When it started; `None` if that was before this boot.
     pub started: Option<super::names::BootTime>,
+    /// How often the guest has lengthened it.
+    pub extended: u8,
 }
 
 /// A visit as read back from disk.
@@ -367,6 +371,17 @@ pub struct SavedMessage {
     /// In which zone, if there still is that zone.
     pub zone: Option<ZoneId>,
     /// How long ago; zero if no clock can tell, so that a power cut gives nobody a new allowance.
+    pub age: Duration,
+}
+
+/// What a device did before this start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedAttempt {
+    /// What.
+    pub attempt: Attempt,
+    /// Which device.
+    pub mac: Mac,
+    /// How long ago; zero if no clock can tell.
     pub age: Duration,
 }
 

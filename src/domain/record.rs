@@ -13,6 +13,26 @@ use super::names::{BootTime, GuestKey, Mac, SessionId, VisitId, WallTime, ZoneId
 use super::policy::{Identity, Limits};
 use super::reason::{EndReason, Method};
 
+/// What a device may do only so often, and no oftener because the router was started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attempt {
+    /// It tried a voucher that was not good.
+    WrongVoucher,
+    /// It had a pass to the app's garden.
+    Pass,
+}
+
+impl Attempt {
+    /// It counts for this long.
+    pub const fn counts_for(self) -> Duration {
+        match self {
+            Self::WrongVoucher => Duration::from_mins(10),
+            Self::Pass => Duration::from_hours(24),
+        }
+    }
+}
+
 /// A row for the disk. Times are of this boot's clock; the store adds the boot's id, and wall
 /// time once that is known.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +77,9 @@ pub enum Record {
         method: Method,
         /// The device's address, for the access log.
         address: Option<IpAddr>,
+        /// How often the guest had lengthened the one that it follows on.
+        #[serde(default)]
+        extended: u8,
         /// When.
         at: BootTime,
     },
@@ -130,6 +153,9 @@ pub enum Record {
         identity: Identity,
         /// What it may use in all.
         limits: Limits,
+        /// How often the guest has lengthened it.
+        #[serde(default)]
+        extended: u8,
     },
     /// A message was caused, which counts towards the limits for a day.
     MessageCounted {
@@ -142,6 +168,15 @@ pub enum Record {
         /// In which zone.
         #[serde(default)]
         zone: ZoneId,
+        /// When.
+        at: BootTime,
+    },
+    /// A device did what it may do only so often.
+    Attempted {
+        /// What.
+        attempt: Attempt,
+        /// Which device.
+        mac: Mac,
         /// When.
         at: BootTime,
     },

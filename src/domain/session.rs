@@ -25,7 +25,7 @@ pub(super) struct Session {
     /// Second of the boot clock in which it began; `None` if that was before this boot.
     pub(super) started: Option<NonZeroU32>,
     pub(super) deadline: Option<BootTime>,
-    /// How often the guest has lengthened it; a restart forgets that.
+    /// How often the guest has lengthened it.
     pub(super) extended: u8,
     pub(super) in_kernel: bool,
     pub(super) on_disk: bool,
@@ -165,6 +165,7 @@ impl Domain {
             identity,
             method,
             address,
+            extended,
             at: now.boot,
         }));
         self.admit(
@@ -221,13 +222,19 @@ impl Domain {
         session.grant.limits = limits;
         session.deadline = deadline;
         let zone = session.grant.zone;
-        let (up, down) = (session.grant.used_up, session.grant.used_down);
+        let (up, down, extended) =
+            (session.grant.used_up, session.grant.used_down, session.extended);
         let left = session.left(now.boot);
         if let Some(grant) = session.grant(now.boot) {
             effects.push(Effect::Firewall(Firewall::Replace(grant)));
         }
         effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
-        effects.push(Effect::Store(Record::SessionChanged { session: id, identity, limits }));
+        effects.push(Effect::Store(Record::SessionChanged {
+            session: id,
+            identity,
+            limits,
+            extended,
+        }));
         self.timers.set(Timer::Session(id), deadline);
         self.sessions.give_to(id, identity);
         if counted && identity == Identity::Trusted {

@@ -3,7 +3,9 @@
 use super::Domain;
 use super::auth::voucher::{self, Batch, FromHq, HQ, Hash, Held, VoucherId, Which, Worth};
 use super::device::Key;
-use super::effect::{BatchRow, Code, Effect, EndReason, Method, Record, Refusal, Report, View};
+use super::effect::{
+    Attempt, BatchRow, Code, Effect, EndReason, Method, Record, Refusal, Report, View,
+};
 use super::event::Consent;
 use super::names::{Now, RequestId, SessionId};
 use super::policy::Identity;
@@ -20,7 +22,7 @@ impl Domain {
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Option<View> {
-        let opened = self.voucher(key, code, consent, now).and_then(|(id, opening)| {
+        let opened = self.voucher(key, code, consent, now, effects).and_then(|(id, opening)| {
             self.open(key, opening, Some(Waiter::Portal(request)), now, effects)?;
             self.vouchers.spend(id);
             Ok(())
@@ -34,6 +36,7 @@ impl Domain {
         code: &str,
         consent: &Consent,
         now: Now,
+        effects: &mut Vec<Effect>,
     ) -> Result<(VoucherId, Opening), Refusal> {
         if consent.terms.is_empty() {
             return Err(Refusal::NoConsent);
@@ -43,7 +46,11 @@ impl Domain {
         let hash = self.vouchers.hash(&self.secrets, code);
         let here = |zone| self.policy.joined(zone, key.zone);
         let found = self.vouchers.find(hash.filter(|_| self.policy.vouchers), here, now.wall);
-        let (id, worth) = found.inspect_err(|_| self.throttle.guessed_wrong(key.mac, now.boot))?;
+        let (id, worth) = found.inspect_err(|_| {
+            self.throttle.guessed_wrong(key.mac, now.boot);
+            let (attempt, mac, at) = (Attempt::WrongVoucher, key.mac, now.boot);
+            effects.push(Effect::Store(Record::Attempted { attempt, mac, at }));
+        })?;
         let zone = self.policy.zone(key.zone).ok_or(Refusal::Failed)?;
         let opening = Opening {
             identity: Identity::Voucher(id),

@@ -125,6 +125,7 @@ fn who_is_expected_is_let_in_and_counted() {
             grant,
             identity: Identity::Preemptive,
             started: None,
+            extended: 0,
         });
         Snapshot { sessions: saved.collect(), ..Snapshot::default() }
     };
@@ -268,6 +269,7 @@ fn a_restart_finds_a_roaming_session_wherever_the_kernel_names_it() {
     let saved = maitred::domain::event::SavedSession {
         identity: Identity::Staff,
         started: None,
+        extended: 0,
         grant: grant.clone(),
     };
     let snapshot = Snapshot { sessions: vec![saved], ..Snapshot::default() };

@@ -21,6 +21,7 @@ fn saved(id: u8) -> SavedSession {
         },
         identity: Identity::Guest(GuestKey([id; 16])),
         started: None,
+        extended: 0,
     }
 }
 

@@ -260,7 +260,8 @@ fn a_start_takes_up_what_is_left_and_what_never_was() {
         let saved = SavedBatch { batch: Batch { id: 1, ..batch }, used: 1, vouchers };
         Snapshot { sessions, vouchers: vec![saved], last_batch: 4, ..Snapshot::default() }
     };
-    let saved = SavedSession { grant: grant.clone(), identity: *identity, started: None };
+    let (grant, identity) = (grant.clone(), *identity);
+    let saved = SavedSession { grant, identity, started: None, extended: 0 };
     // The table was lost with the power: the session goes on in the new one.
     let mut house = House::new(policy());
     drop(house.domain.restore(snapshot(vec![saved.clone()]), None, house.now));

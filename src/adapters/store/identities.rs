@@ -1,12 +1,12 @@
-//! Records of who guests are, of what they agreed to, and of the messages that they caused.
+//! Records of who guests are, of what they agreed to, and of what they may do only so often.
 
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
 use super::StoreError;
-use super::book::{Book, DAY, int};
+use super::book::{Book, DAY, int, millis};
 use crate::domain::auth::seal::Sealed;
-use crate::domain::effect::Method;
+use crate::domain::effect::{Attempt, Method};
 use crate::domain::event::Consent;
 use crate::domain::names::{BootTime, GuestKey, Mac, ZoneId};
 
@@ -99,6 +99,25 @@ impl Book {
         self.run(
             "DELETE FROM message WHERE boot = ?1 AND at_ms <= ?2 OR at <= ?3",
             params![boot.row, at - DAY, boot.wall(at - DAY)],
+        )
+    }
+
+    /// Keeps what a device did, for as long as it counts.
+    pub(super) fn attempted(
+        &self,
+        attempt: Attempt,
+        mac: Mac,
+        at: BootTime,
+    ) -> Result<(), StoreError> {
+        let (boot, pass, at) = (&self.boot, attempt == Attempt::Pass, int(at.0));
+        self.run(
+            "INSERT INTO attempt (pass, mac, boot, at_ms, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![pass, mac.0.as_slice(), boot.row, at, boot.wall(at)],
+        )?;
+        let since = at - millis(attempt.counts_for());
+        self.run(
+            "DELETE FROM attempt WHERE pass = ?1 AND (boot = ?2 AND at_ms <= ?3 OR at <= ?4)",
+            params![pass, boot.row, since, boot.wall(since)],
         )
     }
 

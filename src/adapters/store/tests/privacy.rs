@@ -146,6 +146,7 @@ fn trade(day: i64) -> Vec<Record> {
             identity: Identity::Guest(guest(key)),
             method: Method::Sms,
             address: None,
+            extended: 0,
             at: BootTime(1200),
         },
         ended(number, 2000),

@@ -19,8 +19,8 @@ fn made(uses: u16, zone: Option<ZoneId>) -> Record {
 
 fn used(session: u64, number: u16) -> Record {
     let identity = Identity::Voucher(VoucherId { batch: 3, number });
-    let (grant, method) = (grant(session, session), Method::Voucher);
-    Record::SessionStarted { grant, identity, method, address: None, at: BootTime(100) }
+    let (grant, method, at) = (grant(session, session), Method::Voucher, BootTime(100));
+    Record::SessionStarted { grant, identity, method, address: None, extended: 0, at }
 }
 
 fn failed(session: u64) -> Record {
