@@ -311,7 +311,7 @@ impl Domain {
             self.count_client(key.zone, -1);
         }
         self.unspend(&session, reason);
-        if for_good(reason) {
+        if reason.for_good() {
             self.guests.void(key.mac);
         }
         if let Some(device) = self.devices.get_mut(key) {
@@ -323,7 +323,7 @@ impl Domain {
             device.ended = told.then_some((reason, now.boot));
             device.spare = extend.then_some((session.identity, session.extended));
             // Its list lets it in again, but not at once with new time and volume.
-            if session.identity == Identity::Preemptive && for_good(reason) {
+            if session.identity == Identity::Preemptive && reason.for_good() {
                 device.retry = session.deadline.unwrap_or(now.boot);
             }
         }
@@ -362,10 +362,4 @@ pub(super) const fn reply(request: RequestId, view: View) -> Effect {
 
 pub(super) const fn report(request: RequestId, report: Report) -> Effect {
     Effect::Reply { request, answer: Answer::Control(report) }
-}
-
-/// Whether the device must prove anew who its guest is, instead of being let in by itself.
-const fn for_good(reason: EndReason) -> bool {
-    use EndReason::{Logout, Moved, Quota, Revoked};
-    matches!(reason, Quota | Logout | Revoked | Moved)
 }

@@ -151,7 +151,8 @@ impl Store {
     }
 
     /// Hands over a record; never waits. A `SessionStarted`, with all that came before it, is made
-    /// durable at once and answered by `Stored` or `StoreFailed`; others within `commit_every`.
+    /// durable at once and answered by `Stored` or `StoreFailed`; a change of a session, or an end for
+    /// good, at once; others within `commit_every`.
     pub fn submit(&self, record: Record) -> Result<(), Full> {
         self.try_write(Entry::Record(record))
     }

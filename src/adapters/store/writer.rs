@@ -66,7 +66,7 @@ pub(super) struct Writer {
     /// The database is behind the journal, and has to be brought up to it.
     behind: bool,
     pending: VecDeque<Entry>,
-    /// A record whose writer awaits an answer is pending.
+    /// A record is pending that somebody waits for, or that no power cut may undo.
     urgent: bool,
     commit_every: Duration,
     commit_at: Option<BootTime>,
@@ -185,10 +185,11 @@ impl Writer {
                 self.inbox.tell(Event::StoreFailed(grant.session));
             }
         }
-        self.urgent |= matches!(
-            entry,
-            Entry::Record(Record::SessionStarted { .. } | Record::SessionChanged { .. })
-        );
+        self.urgent |= match &entry {
+            Entry::Record(Record::SessionStarted { .. } | Record::SessionChanged { .. }) => true,
+            Entry::Record(Record::SessionEnded { reason, .. }) => reason.for_good(),
+            _ => false,
+        };
         self.pending.push_back(entry);
         if self.commit_at.is_none() {
             self.commit_at = Some(clock::boot() + self.commit_every);

@@ -24,6 +24,36 @@ fn records_share_a_group_and_a_session_does_not_wait() {
 }
 
 #[test]
+fn an_end_for_good_does_not_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = Plan::new(folder.path());
+    plan.commit_every = Duration::from_hours(1);
+    let bench = plan.open();
+    let end = |session: u64, reason| {
+        let (session, at) = (SessionId(session), BootTime(900));
+        Record::SessionEnded { session, reason, up: 1, down: 2, at }
+    };
+    bench.put((1..=2).map(|session| started(session, session, 500)));
+    bench.store.flush().unwrap();
+    let groups = bench.store.counts().groups;
+    bench.put([end(1, EndReason::SessionTimeout)]);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(bench.store.counts().groups, groups, "nobody is harmed by one that is over twice");
+    bench.put([end(2, EndReason::Revoked)]);
+    let before = clock::boot();
+    while bench.store.counts().groups == groups {
+        assert!(clock::boot() - before < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // What a power cut leaves.
+    let image = tempfile::tempdir().unwrap();
+    for file in ["store.db", "store.db-wal", "store.journal"] {
+        std::fs::copy(folder.path().join(file), image.path().join(file)).unwrap();
+    }
+    assert!(Plan::new(image.path()).open().snapshot.sessions.is_empty());
+}
+
+#[test]
 fn a_group_is_written_when_its_time_is_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = Plan::new(folder.path());
