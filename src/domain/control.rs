@@ -159,6 +159,7 @@ impl Domain {
             limits,
             length: Some(length.unwrap_or(default_length)),
             extended: 0,
+            terms: "",
         };
         self.open(key, opening, Some(Waiter::Control(request)), now, effects)
             .map_err(|_| "too many devices are online")

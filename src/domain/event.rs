@@ -166,6 +166,8 @@ pub enum Ask {
     Follow {
         /// As in the path.
         token: String,
+        /// What the guest agreed to.
+        consent: Consent,
     },
     /// Use a voucher.
     UseVoucher {

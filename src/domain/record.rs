@@ -80,6 +80,10 @@ pub enum Record {
         /// How often the guest had lengthened the one that it follows on.
         #[serde(default)]
         extended: u8,
+        /// The version of the terms that whoever used a voucher agreed to; of others `Verified` has
+        /// it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        terms: String,
         /// When.
         at: BootTime,
     },

@@ -51,16 +51,18 @@ pub(super) enum Waiter {
 
 /// What a session is to be.
 #[derive(Clone, Copy)]
-pub(super) struct Opening {
+pub(super) struct Opening<'a> {
     pub(super) identity: Identity,
     pub(super) method: Method,
     pub(super) limits: Limits,
     pub(super) length: Option<Duration>,
     /// How often the guest has lengthened it before.
     pub(super) extended: u8,
+    /// The version of the terms that were agreed to, if the session's row is to keep it.
+    pub(super) terms: &'a str,
 }
 
-impl Opening {
+impl Opening<'_> {
     /// What a device on the trusted list gets, however it comes in.
     pub(super) const TRUSTED: Self = Self {
         identity: Identity::Trusted,
@@ -68,6 +70,7 @@ impl Opening {
         limits: Limits::NONE,
         length: None,
         extended: 0,
+        terms: "",
     };
 }
 
@@ -138,7 +141,7 @@ impl Domain {
     pub(super) fn open(
         &mut self,
         key: Key,
-        opening: Opening,
+        opening: Opening<'_>,
         waiter: Option<Waiter>,
         now: Now,
         effects: &mut Vec<Effect>,
@@ -148,7 +151,7 @@ impl Domain {
         let session = SessionId(self.sessions.next);
         self.sessions.next += 1;
         let address = device.begin(session);
-        let Opening { identity, method, limits, length, extended } = opening;
+        let Opening { identity, method, limits, length, extended, terms } = opening;
         let grant = Grant {
             session,
             zone: key.zone,
@@ -166,6 +169,7 @@ impl Domain {
             method,
             address,
             extended,
+            terms: terms.to_owned(),
             at: now.boot,
         }));
         self.admit(

@@ -30,14 +30,14 @@ impl Domain {
         opened.err().map(|refusal| self.step(key, Some(refusal), now))
     }
 
-    fn voucher(
+    fn voucher<'a>(
         &mut self,
         key: Key,
         code: &str,
-        consent: &Consent,
+        consent: &'a Consent,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) -> Result<(VoucherId, Opening), Refusal> {
+    ) -> Result<(VoucherId, Opening<'a>), Refusal> {
         if consent.terms.is_empty() {
             return Err(Refusal::NoConsent);
         }
@@ -58,6 +58,7 @@ impl Domain {
             limits: zone.limits.with(&worth.limits),
             length: Some(worth.length),
             extended: 0,
+            terms: &consent.terms,
         };
         Ok((id, opening))
     }

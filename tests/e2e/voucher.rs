@@ -82,6 +82,11 @@ fn a_voucher_is_typed_or_scanned_and_opens_one_device() {
     assert!(!three.online());
     assert_eq!(used(&gateway), 2);
 
+    let agreed: u32 = gateway.database(|db| {
+        let sql = "SELECT count(*) FROM voucher_use WHERE terms <> '' AND at NOT NULL";
+        db.query_row(sql, [], |row| row.get(0))
+    });
+    assert_eq!(agreed, 2);
     let uses: Vec<(u32, u16, Vec<u8>)> = gateway.database(|db| {
         let mut uses = db.prepare("SELECT batch, number, mac FROM voucher_use ORDER BY number")?;
         uses.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()

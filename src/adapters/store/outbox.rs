@@ -140,7 +140,7 @@ impl Outbox {
         let row = connection
             .prepare_cached(
                 "SELECT s.id, s.zone, s.mac, s.guest, s.started_ms, s.started, b.id, b.uuid,
-                     v.batch, v.number
+                     v.batch, v.number, v.terms
                  FROM voucher_use v JOIN session s ON s.id = v.session
                      JOIN boot b ON b.id = s.boot
                  WHERE v.session = ?1",
@@ -151,6 +151,7 @@ impl Outbox {
                 outgoing.set("batch", batch & !HQ);
                 outgoing.set("hq", batch >= HQ);
                 outgoing.set("number", row.get::<_, i64>(9)?);
+                outgoing.set("terms", row.get::<_, String>(10)?);
                 Ok(outgoing)
             })?;
         self.put(connection, row)

@@ -29,8 +29,12 @@ impl Book {
             Record::Alarm { begins, sent, accepted, at } => {
                 self.alarm(*begins, (*sent, *accepted), *at)
             }
-            Record::SessionStarted { grant, identity, method, address, extended, at } => {
-                self.session_started(grant, *identity, *method, *address, *extended, *at)
+            Record::SessionStarted { grant, identity, method, address, extended, terms, at } => {
+                self.session_started(grant, *identity, *method, *address, *extended, *at)?;
+                match identity {
+                    Identity::Voucher(id) => self.voucher_used(*id, grant, terms, *at),
+                    _ => Ok(()),
+                }
             }
             Record::SessionUsed { session, up, down, left } => {
                 self.session_used(*session, (*up, *down), *left, written)
@@ -121,11 +125,7 @@ impl Book {
             params![int(grant.session.0), boot.row, extended],
         )?;
         self.session_used(grant.session, (grant.used_up, grant.used_down), grant.left, at)?;
-        self.log_access(grant.session, "start", Some(at_ms))?;
-        match identity {
-            Identity::Voucher(id) => self.voucher_used(id, grant.session, grant.mac, at),
-            _ => Ok(()),
-        }
+        self.log_access(grant.session, "start", Some(at_ms))
     }
 
     fn session_used(

@@ -125,6 +125,7 @@ fn started(session: u64, device: u64, at: u64) -> Record {
         method: Method::Sms,
         address: Some("192.0.2.7".parse().unwrap()),
         extended: 0,
+        terms: String::new(),
         at: BootTime(at),
     }
 }

@@ -10,7 +10,8 @@ use super::book::{Book, int, millis};
 use crate::domain::auth::voucher::{
     Batch, HQ, Hash, Known, Salt, SavedBatch, VoucherId, Which, Worth,
 };
-use crate::domain::names::{BootTime, Mac, SessionId, WallTime};
+use crate::domain::effect::Grant;
+use crate::domain::names::{BootTime, SessionId, WallTime};
 
 impl Book {
     /// Keeps a new batch.
@@ -57,30 +58,31 @@ impl Book {
         )
     }
 
-    /// A session began by a voucher: keeps the use, and tells HQ.
+    /// A session began by a voucher: keeps the use and the terms agreed to, and tells HQ.
     pub(super) fn voucher_used(
         &mut self,
         id: VoucherId,
-        session: SessionId,
-        mac: Mac,
+        grant: &Grant,
+        terms: &str,
         at: BootTime,
     ) -> Result<(), StoreError> {
         let at = int(at.0);
         self.run(
-            "INSERT INTO voucher_use (session, batch, number, mac, boot, at_ms, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO voucher_use (session, batch, number, mac, terms, boot, at_ms, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
-                int(session.0),
+                int(grant.session.0),
                 { id.batch },
                 { id.number },
-                mac.0.as_slice(),
+                grant.mac.0.as_slice(),
+                terms,
                 self.boot.row,
                 at,
                 self.boot.wall(at)
             ],
         )?;
         self.count_use(id, 1)?;
-        self.outbox.put_voucher_use(&self.connection, &self.device_secret, session)
+        self.outbox.put_voucher_use(&self.connection, &self.device_secret, grant.session)
     }
 
     /// A session came to nothing: if a voucher opened it, the use is there again.

@@ -93,8 +93,8 @@ fn how_often_a_session_was_lengthened_comes_back() {
     let plan = Plan::new(folder.path());
     let bench = plan.open();
     let follows = |record| match record {
-        Record::SessionStarted { grant, identity, method, address, at, .. } => {
-            Record::SessionStarted { grant, identity, method, address, extended: 2, at }
+        Record::SessionStarted { grant, identity, method, address, terms, at, .. } => {
+            Record::SessionStarted { grant, identity, method, address, extended: 2, terms, at }
         }
         other => other,
     };

@@ -20,7 +20,8 @@ fn made(uses: u16, zone: Option<ZoneId>) -> Record {
 fn used(session: u64, number: u16) -> Record {
     let identity = Identity::Voucher(VoucherId { batch: 3, number });
     let (grant, method, at) = (grant(session, session), Method::Voucher, BootTime(100));
-    Record::SessionStarted { grant, identity, method, address: None, extended: 0, at }
+    let (address, extended, terms) = (None, 0, "2026-02".into());
+    Record::SessionStarted { grant, identity, method, address, extended, terms, at }
 }
 
 fn failed(session: u64) -> Record {
@@ -133,4 +134,8 @@ fn a_use_is_told_to_hq_with_its_batch_and_no_address() {
         (&serde_json::Value::Null, 32)
     );
     assert!(!row.to_string().contains(&mac(1).to_string()));
+    assert_eq!((&row["terms"], &row["hq"]), (&"2026-02".into(), &false.into()));
+    bench.close();
+    let kept = "SELECT terms || ' ' || at_ms FROM voucher_use";
+    assert_eq!(value::<String>(&folder.path().join("store.db"), kept), "2026-02 100");
 }
