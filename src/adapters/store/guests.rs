@@ -99,11 +99,10 @@ impl Reader {
         connection.execute_batch("BEGIN")?;
         let (db, key) = (&connection, guest.0.as_slice());
         let one = |sql: &str| db.query_row(sql, [key], |row| row.get(0)).optional();
-        let sealed = db
-            .query_row("SELECT sealed FROM identity WHERE guest = ?1", [key], |row| {
-                Ok(data_encoding::BASE64.encode(&row.get::<_, Vec<u8>>(0)?))
-            })
-            .optional()?;
+        let sealed =
+            "SELECT coalesce((SELECT sealed FROM guest JOIN seal ON id = seal WHERE key = ?1),
+                          (SELECT sealed FROM identity WHERE guest = ?1))";
+        let sealed: Option<Vec<u8>> = db.query_row(sealed, [key], |row| row.get(0))?;
         let consents =
             "SELECT at, terms, marketing, method FROM consent WHERE guest = ?1 ORDER BY id";
         let devices = "SELECT mac, hostname, verified FROM device WHERE guest = ?1 ORDER BY mac";
@@ -114,7 +113,7 @@ impl Reader {
                         WHERE s.guest = ?1 ORDER BY s.id";
         Ok(GuestFile {
             mask: one("SELECT mask FROM guest WHERE key = ?1")?,
-            sealed,
+            sealed: sealed.map(|sealed| data_encoding::BASE64.encode(&sealed)),
             consents: all(db, consents, key, |row| {
                 let (at, terms) = (moment(row, 0)?, row.get(1)?);
                 Ok(FiledConsent { at, terms, marketing: row.get(2)?, method: row.get(3)? })

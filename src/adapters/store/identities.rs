@@ -30,8 +30,12 @@ impl Book {
         )?;
         if let Some(Sealed(sealed)) = sealed {
             self.run(
-                "INSERT OR IGNORE INTO identity (guest, sealed) VALUES (?1, ?2)",
+                "INSERT INTO seal (sealed) SELECT ?2 FROM guest WHERE key = ?1 AND seal IS NULL",
                 params![key, sealed],
+            )?;
+            self.run(
+                "UPDATE guest SET seal = last_insert_rowid() WHERE key = ?1 AND seal IS NULL",
+                [key],
             )?;
         }
         self.run(

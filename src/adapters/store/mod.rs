@@ -1,7 +1,7 @@
 //! The record on disk: `SQLite`, one writer thread, readers of their own.
 //!
 //! Records go to the writer through a bounded channel, are made durable in groups in a
-//! [journal], and are carried into the database, which is settled every ten minutes, when somebody
+//! [journal], and are carried into the database, which is settled every 40 minutes, when somebody
 //! reads it, and at the end.
 
 mod access_log;

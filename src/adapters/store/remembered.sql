@@ -16,3 +16,13 @@ CREATE TABLE attempt (
     at_ms INTEGER NOT NULL,
     at INTEGER
 );
+
+-- Sealed names, in the order in which they came: by guest, each would touch a page of its own.
+-- `identity` has those of guests who are forgotten, while the access log names them.
+CREATE TABLE seal (id INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
+ALTER TABLE guest ADD COLUMN seal INTEGER;
+CREATE TRIGGER guest_forgotten BEFORE DELETE ON guest WHEN OLD.seal NOT NULL BEGIN
+    INSERT OR IGNORE INTO identity (guest, sealed)
+        SELECT OLD.key, sealed FROM seal WHERE id = OLD.seal;
+    DELETE FROM seal WHERE id = OLD.seal;
+END;

@@ -94,7 +94,8 @@ fn open_once(path: &Path) -> Result<Connection, StoreError> {
     connection.execute_batch(
         "PRAGMA page_size = 1024; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
          PRAGMA cache_size = -768; PRAGMA temp_store = MEMORY;
-         PRAGMA journal_size_limit = 2097152; PRAGMA secure_delete = FAST;",
+         PRAGMA journal_size_limit = 2097152; PRAGMA wal_autocheckpoint = 2000;
+         PRAGMA secure_delete = FAST;",
     )?;
     migrate(&mut connection, MIGRATIONS)?;
     Ok(connection)

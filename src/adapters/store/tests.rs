@@ -4,6 +4,7 @@ mod counts;
 mod disk;
 mod erase;
 mod figures;
+mod flash;
 mod privacy;
 mod round_trip;
 mod vouchers;

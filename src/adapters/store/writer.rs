@@ -25,7 +25,7 @@ const GROUP_MOST: usize = 2000;
 /// Entries that may wait for the disk to take them.
 const BACKLOG: usize = 10_000;
 /// The database is settled after this long, or this many bytes of journal.
-const SETTLE_AFTER: Duration = Duration::from_mins(10);
+const SETTLE_AFTER: Duration = Duration::from_mins(40);
 const SETTLE_BYTES: u64 = 256 << 10;
 /// Between two tries while the disk refuses.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
