@@ -260,7 +260,8 @@ pub fn token(bytes: &[u8]) {
 /// HQ's answer to a batch.
 pub fn watermark(bytes: &[u8]) {
     let sent = 100..=199;
-    assert!(sync::watermark(bytes, sent.clone()).is_none_or(|mark| sent.contains(&mark)));
+    let answer = sync::acknowledgement(bytes, sent.clone());
+    assert!(answer.is_none_or(|answer| sent.contains(&answer.watermark)));
 }
 
 fn all_ours(exprs: &[Expr]) -> bool {
@@ -284,7 +285,7 @@ fn house() -> Domain {
          [[zone]]\nname = \"{ZONE}\"\ninterface = \"br-guest\"\n"
     );
     let policy = Config::parse(&text, "maitred.toml").unwrap().policy();
-    Domain::new(policy, Secrets { guest_key: [3; 32] }, [4; 32])
+    Domain::new(policy, Secrets { guest_key: [3; 32], voucher_key: [5; 32] }, [4; 32])
 }
 
 fn answer(domain: &mut Domain, Envelope { event, reply }: Envelope) {

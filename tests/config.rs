@@ -121,6 +121,10 @@ fn what_is_unwise_is_said() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(config.warnings(&path).len(), expected, "{mode:o}");
     }
+    let mut mixed_up = config;
+    mixed_up.hq.as_mut().unwrap().url = "http://hq.example.com/".into();
+    let said = mixed_up.warnings(&path);
+    assert!(said.iter().any(|said| said.starts_with("hq.url is http")), "{said:?}");
     let least = files("valid").into_iter().find(|path| name(path) == "least.toml").unwrap();
     let warnings = Config::load(&least).unwrap().warnings(&least);
     assert_eq!(warnings, ["neither [sms] nor follow.keys: no guest can get online"]);

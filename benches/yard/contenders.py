@@ -69,7 +69,8 @@ class Portal(Plain):
                     return
             except OSError:
                 pass
-            time.sleep(0.001)
+            # Faster than this is a flood, which maitred's caps would stop.
+            time.sleep(0.004)
         raise SystemExit(f"{self.name} redirected nobody in {patience} s; see {self.folder}/log")
 
     def rss(self):

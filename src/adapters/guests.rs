@@ -38,6 +38,12 @@ impl Guests {
         Ok(spawn_blocking(move || reader.guest(guest)).await.map_err(|_| GuestsError::Busy)??)
     }
 
+    /// The guests whom staff see by a mask.
+    pub async fn masked(&self, mask: String) -> Result<Vec<GuestKey>, GuestsError> {
+        let reader = self.store.reader();
+        Ok(spawn_blocking(move || reader.masked(&mask)).await.map_err(|_| GuestsError::Busy)??)
+    }
+
     /// Forgets a guest, but for the access log; done once it is durable.
     pub async fn erase(&self, guest: GuestKey) -> Result<(), GuestsError> {
         // First in memory, or the domain might name the guest to the disk again.

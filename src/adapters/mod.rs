@@ -1,6 +1,7 @@
 //! The outside: each adapter turns one piece of it into events and carries out effects on it.
 
 pub mod account;
+pub mod bpf;
 pub mod bridges;
 pub mod capture;
 pub mod client;

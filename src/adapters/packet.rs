@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use libc::{c_int, c_void, sock_filter, sockaddr_ll, socklen_t};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt};
 
+use super::bpf;
+
 /// An `AF_PACKET` socket.
 #[derive(Debug)]
 pub struct PacketSocket(OwnedFd);
@@ -20,11 +22,7 @@ impl PacketSocket {
 
     /// Lets in only what `program` passes, for good, and nothing that this machine sends.
     pub fn filter(&self, program: &[sock_filter]) -> io::Result<()> {
-        let length = u16::try_from(program.len()).map_err(io::Error::other)?;
-        // The kernel only reads the program, whatever its pointer's type says.
-        let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
-        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
-        self.set::<c_int>(libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1)?;
+        bpf::attach(self, program)?;
         // Without this, every packet sent on the interface is cloned before the filter sees it.
         self.set::<c_int>(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)
     }

@@ -39,10 +39,10 @@ use crate::adapters::sync::bundle::Bundles;
 use crate::adapters::uplink::{self, Line};
 use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
-use crate::config::{Config, Sms};
+use crate::config::{self, Config, KeyMaker, Sms};
+use crate::domain::Domain;
 use crate::domain::event::Snapshot;
 use crate::domain::names::ZoneId;
-use crate::domain::{Domain, Secrets};
 use crate::gateway::{Gateway, Hands};
 
 /// Connections in flight are answered within this; the pages' own limit is shorter.
@@ -83,14 +83,13 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let hangups = on(SignalKind::hangup())?;
     let (inbox, outlet) = Inbox::new();
     let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
-    let (keys, made) = keys::load_or_make(&config.store.state_dir)?;
+    let (keys, made) = open_keys(&config.store)?;
     let ((store, snapshot), (table, found)) = open_both(config, &keys, clock, &inbox).await?;
     if made && !snapshot.guests.is_empty() {
         warn!("the keys are new and the database is not: every guest counts as new");
     }
-    let secrets = Secrets { guest_key: keys.guest };
     let state = rules::State::load(config)?;
-    let mut domain = Domain::new(state.policy(), secrets.clone(), keys::random()?);
+    let mut domain = Domain::new(state.policy(), keys.secrets(), keys::random()?);
     let first = domain.restore(snapshot, found.sessions(), clock.now());
 
     let texts = Arc::new(Catalogues::load()?);
@@ -122,7 +121,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
     let notes = services::notes(site.line, certificate);
-    let record = recorder(guests, secrets, site.country);
+    let record = recorder(guests, (config.store.key, keys.secrets()), site.country);
     let more = services::More { account, bundles, notes, record };
     let services = services::control(config, clock, &store, &counters, &rules, more)?;
     let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
@@ -135,6 +134,21 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     info!(version = env!("CARGO_PKG_VERSION"), store = config.store.id, "open");
     gateway.run(stopped, config.firewall.on_stop).await;
     ending.await.context("stopping")?
+}
+
+/// The keys, and whether the guests' is a new one.
+fn open_keys(store: &config::Store) -> anyhow::Result<(keys::Keys, bool)> {
+    match store.key {
+        KeyMaker::Router => Ok(keys::load_or_make(&store.state_dir)?),
+        KeyMaker::Hq => {
+            let (keys, deleted) =
+                keys::load_or_make_without_guests(&store.state_dir, &store.run_dir)?;
+            if deleted {
+                warn!("HQ makes the guest keys: ours is deleted, but flash may hold traces of it");
+            }
+            Ok((keys, false))
+        }
+    }
 }
 
 /// The record and, beside it, the table: either takes a while with thousands of guests online.

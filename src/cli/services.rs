@@ -24,7 +24,7 @@ use crate::adapters::sync::bundle::Bundles;
 use crate::adapters::sync::{Nightly, Schedule, Settings};
 use crate::adapters::uplink::Line;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, KeyMaker};
 use crate::domain::names::ZoneId;
 use crate::wire::evidence::FrameError;
 
@@ -107,7 +107,7 @@ pub(super) fn control(
         let (names, counted, kept) = (names.clone(), Arc::clone(&counted), kept.clone());
         async move { Ok(figures(report.await.ok().as_ref(), &names, &counted, &kept)) }
     });
-    let nightly = nightly(config, clock, store, bundles)?.map(Arc::new);
+    let nightly = nightly(config, clock, store, bundles, &counters.inbox)?.map(Arc::new);
     let sync = control::service(move || {
         let (nightly, account) = (nightly.clone(), account.clone());
         async move { sync_now(nightly.as_deref(), account.as_ref()).await }
@@ -182,10 +182,12 @@ fn nightly(
     clock: Clock,
     store: &Store,
     bundles: Option<Bundles>,
+    inbox: &Inbox,
 ) -> anyhow::Result<Option<Nightly>> {
     let Some(hq) = &config.hq else { return Ok(None) };
     let schedule = Schedule { at: hq.at, jitter: hq.jitter.0, tz: config.store.zone()? };
-    let settings = Settings::new(hq, &config.store.id);
+    let guests = (config.store.key == KeyMaker::Hq).then(|| inbox.clone());
+    let settings = Settings::new(hq, &config.store.id, guests);
     Ok(Some(Nightly::start(store.clone(), settings, bundles, schedule, clock)?))
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Place, Sms, check, garden};
+use super::{Config, KeyMaker, Place, Sms, check, garden};
 use crate::domain::garden::Pattern;
 use crate::domain::probe::CHECKS;
 
@@ -103,6 +103,10 @@ impl Config {
         }
         if self.follow.url.as_ref().is_some_and(|url| url.starts_with("http:")) {
             warnings.push("follow.url is http: the token travels in clear".into());
+        }
+        let names = self.hq.as_ref().filter(|_| self.store.key == KeyMaker::Hq);
+        if names.is_some_and(|hq| hq.url.starts_with("http:")) {
+            warnings.push("hq.url is http: whoever is on the way can mix up guests".into());
         }
         for (key, address) in self.sms.iter().filter_map(Sms::address) {
             if address.starts_with("http:") {

@@ -7,6 +7,7 @@ mod check;
 mod dns;
 mod follow;
 pub mod garden;
+mod key;
 mod load;
 mod policy;
 mod portal;
@@ -31,6 +32,7 @@ pub(crate) use check::display_name;
 pub use dns::{Dns, Resolver};
 pub use follow::{Follow, WechatWifi};
 pub use garden::{Pass, Place};
+pub use key::KeyMaker;
 pub use load::{ConfigError, Problem};
 pub use portal::{Portal, Return, Uplink};
 pub use retention::Retention;
@@ -103,6 +105,9 @@ pub struct Store {
     pub name: String,
     /// An IANA name (`Asia/Shanghai`) or a POSIX rule (`CST-8`).
     pub time_zone: String,
+    /// Who makes guest keys of phone numbers and account ids.
+    #[serde(default)]
+    pub key: KeyMaker,
     /// Folder of the database and the keys, mode 0700.
     #[serde(default = "defaults::state_dir")]
     pub state_dir: PathBuf,

@@ -45,23 +45,16 @@ impl Domain {
             Command::Vouchers => Some(self.list_vouchers()),
             Command::RevokeVouchers(which) => Some(self.revoke_vouchers(which, now, effects)),
             Command::Erase { guest } => {
-                self.erase(guest);
+                self.rename_guests(&[(guest, GuestKey::NOBODY)].into());
+                Some(Report::Done)
+            }
+            Command::Rename(ref names) => {
+                self.rename_guests(names);
                 Some(Report::Done)
             }
         };
         if let Some(answer) = answer {
             effects.push(report(request, answer));
-        }
-    }
-
-    /// Nobody knows the guest any more. What lies on disk is the store's, which is told apart: its
-    /// word must not be lost.
-    fn erase(&mut self, guest: GuestKey) {
-        self.guests.erase(guest);
-        self.devices.forget_guest(guest);
-        let theirs: Vec<SessionId> = self.sessions.of_guest(guest).collect();
-        for id in theirs {
-            self.sessions.give_to(id, Identity::Guest(GuestKey::NOBODY));
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::auth::code::Pending;
 use super::effect::EndReason;
-use super::names::{BootTime, GuestKey, Mac, SessionId, ZoneId};
+use super::names::{BootTime, GuestKey, Mac, Renamed, SessionId, ZoneId};
 use super::policy::Identity;
 use super::queue::Queue;
 use super::visit::Visit;
@@ -112,11 +112,19 @@ impl Devices {
         self.map.entry(key).or_default()
     }
 
-    /// Open visits of the guest are nobody's.
-    pub(super) fn forget_guest(&mut self, guest: GuestKey) {
-        let visits = self.map.values_mut().filter_map(|device| device.visit.as_mut());
-        for visit in visits.filter(|visit| visit.guest == Some(guest)) {
-            visit.guest = None;
+    /// Gives guests other names.
+    pub(super) fn rename_guests(&mut self, names: &Renamed) {
+        for device in self.map.values_mut() {
+            if let Some(visit) = &mut device.visit
+                && let Some(other) = visit.guest.and_then(|guest| names.get(&guest))
+            {
+                visit.guest = Some(*other).filter(|other| *other != GuestKey::NOBODY);
+            }
+            if let Some((Identity::Guest(guest), _)) = &mut device.spare
+                && let Some(other) = names.get(guest)
+            {
+                *guest = *other;
+            }
         }
     }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::voucher::{FromHq, Known, SavedBatch, Which, Worth};
 use super::effect::{Attempt, Refusal};
-use super::names::{GuestKey, Mac, Mark, OpenId, Phone, RequestId, SessionId, WallTime, ZoneId};
+use super::names::{
+    GuestKey, Mac, Mark, OpenId, Phone, Renamed, RequestId, SessionId, WallTime, ZoneId,
+};
 use super::policy::{Overrides, Policy};
 
 /// Something that happened.
@@ -257,6 +259,8 @@ pub enum Command {
         /// Whom.
         guest: GuestKey,
     },
+    /// HQ says who is behind pseudonyms, or whom to forget.
+    Rename(Renamed),
 }
 
 /// One session's counters: all that it has used, what its grant carried over included.
@@ -314,10 +318,6 @@ pub struct Live {
     pub mark: Mark,
     /// Time left; `None` has no end.
     pub left: Option<Duration>,
-    /// All bytes up.
-    pub up: u64,
-    /// All bytes down.
-    pub down: u64,
 }
 
 /// A session as read back from disk.

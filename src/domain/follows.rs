@@ -36,7 +36,6 @@ impl Domain {
         effects.push(Effect::Store(Record::TokenUsed { nonce, expires }));
         let mask = format!("*{:02x}", token.guest.0[15]);
         let who = (token.guest, mask, None);
-        self.verified(key, who, consent, Method::Follow, now, effects);
-        Ok(token.guest)
+        Ok(self.verified(key, who, consent, Method::Follow, now, effects))
     }
 }

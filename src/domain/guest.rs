@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
 use super::event::SavedGuest;
-use super::names::{BootTime, GuestKey, Mac, Now, OpenId, Phone, WallTime};
+use super::names::{BootTime, GuestKey, Mac, Now, OpenId, Phone, Renamed, WallTime};
 
 /// Guests remembered at once; the one who verified longest ago is forgotten first.
 pub(super) const CAPACITY: usize = 20_000;
@@ -16,8 +16,11 @@ pub(super) const CAPACITY: usize = 20_000;
 /// The keys of the house; print as a mask.
 #[derive(Clone)]
 pub struct Secrets {
-    /// Hashes identities; the same for the life of the database.
+    /// Hashes identities; the same for the life of the database, or for as long as this boot lasts
+    /// where HQ makes the guest keys.
     pub guest_key: [u8; 32],
+    /// Hashes vouchers; the same for the life of the database.
+    pub voucher_key: [u8; 32],
 }
 
 impl fmt::Debug for Secrets {
@@ -45,16 +48,14 @@ impl Secrets {
         cut(self.keyed(&[b"prefix:+", &digits[..digits.len().saturating_sub(4)]]))
     }
 
-    /// HMAC-SHA256 (RFC 2104) of the parts, one after the other.
+    /// HMAC-SHA256 (RFC 2104) of the parts, one after the other, by the guests' key.
     pub(super) fn keyed(&self, parts: &[&[u8]]) -> [u8; 32] {
-        // A key shorter than the block is filled up with zeroes (RFC 2104, section 2).
-        let mut block = [0; 64];
-        block[..32].copy_from_slice(&self.guest_key);
-        let mut hmac = Hmac::<Sha256>::new(&block.into());
-        for part in parts {
-            hmac.update(part);
-        }
-        hmac.finalize().into_bytes().into()
+        hmac(&self.guest_key, parts)
+    }
+
+    /// HMAC-SHA256 of a voucher's digits.
+    pub(super) fn voucher(&self, digits: &[u8]) -> [u8; 32] {
+        hmac(&self.voucher_key, &[b"voucher:", digits])
     }
 }
 
@@ -90,6 +91,8 @@ enum Proved {
 #[derive(Debug, Default)]
 pub(super) struct Guests {
     known: BTreeMap<Mac, Known>,
+    /// Whose pseudonyms HQ has told since the start.
+    named: Renamed,
 }
 
 impl Guests {
@@ -122,9 +125,24 @@ impl Guests {
         (age < remember_for).then_some(known.guest)
     }
 
-    /// Forgets a guest on every device.
-    pub(super) fn erase(&mut self, guest: GuestKey) {
-        self.known.retain(|_, known| known.guest != guest);
+    /// Who proved an identity, as far as HQ has told.
+    pub(super) fn named(&self, guest: GuestKey) -> GuestKey {
+        self.named.get(&guest).copied().unwrap_or(guest)
+    }
+
+    /// Gives guests other names, on every device and at the next proof.
+    pub(super) fn rename(&mut self, names: &Renamed) {
+        let become_other = |guest: &mut GuestKey| {
+            *guest = names.get(guest).copied().unwrap_or(*guest);
+            *guest != GuestKey::NOBODY
+        };
+        self.known.retain(|_, known| become_other(&mut known.guest));
+        self.named.retain(|_, guest| become_other(guest));
+        self.named.extend(names.iter().filter(|(_, guest)| **guest != GuestKey::NOBODY));
+        while self.named.len() > CAPACITY {
+            // Whichever goes: HQ tells it again after the next proof.
+            self.named.pop_first();
+        }
     }
 
     /// The next session of this device needs a new proof.
@@ -146,6 +164,17 @@ impl Guests {
     }
 }
 
+fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // A key shorter than the block is filled up with zeroes (RFC 2104, section 2).
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key);
+    let mut hmac = Hmac::<Sha256>::new(&block.into());
+    for part in parts {
+        hmac.update(part);
+    }
+    hmac.finalize().into_bytes().into()
+}
+
 fn cut(hash: [u8; 32]) -> GuestKey {
     let mut key = [0; 16];
     key.copy_from_slice(&hash[..16]);
@@ -163,7 +192,7 @@ mod tests {
         // RFC 4231, test case 2: its key "Jefe" filled up with zeroes is the same HMAC key.
         let mut guest_key = [0; 32];
         guest_key[..4].copy_from_slice(b"Jefe");
-        let secrets = Secrets { guest_key };
+        let secrets = Secrets { guest_key, voucher_key: [0; 32] };
         assert_eq!(
             data_encoding::HEXLOWER.encode(&secrets.keyed(&[b"what do ya want ", b"for nothing?"])),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
@@ -173,7 +202,7 @@ mod tests {
 
     #[test]
     fn identities_do_not_meet() {
-        let secrets = Secrets { guest_key: [1; 32] };
+        let secrets = Secrets { guest_key: [1; 32], voucher_key: [2; 32] };
         let phone = Phone::parse("13800138000", "86").unwrap();
         let near = Phone::parse("13800149999", "86").unwrap();
         assert_ne!(
@@ -184,6 +213,24 @@ mod tests {
         assert_ne!(secrets.prefix(&phone), secrets.prefix(&near));
         let same = Phone::parse("13800138111", "86").unwrap();
         assert_eq!(secrets.prefix(&phone), secrets.prefix(&same));
+    }
+
+    #[test]
+    fn names_that_hq_tells_have_an_end() {
+        let key = |number: u32| {
+            let mut key = [1; 16];
+            key[..4].copy_from_slice(&number.to_be_bytes());
+            GuestKey(key)
+        };
+        let mut guests = Guests::default();
+        let most = u32::try_from(CAPACITY).unwrap();
+        guests.rename(&(0..most + 10).map(|number| (key(number), key(number + 1))).collect());
+        assert_eq!(guests.named.len(), CAPACITY);
+        assert_eq!(guests.named(key(most)), key(most + 1));
+        assert_eq!(guests.named(key(most + 10)), key(most + 10), "not named");
+        // Who is forgotten is not found behind a pseudonym either.
+        guests.rename(&[(key(most + 1), GuestKey::NOBODY)].into());
+        assert_eq!(guests.named(key(most)), key(most));
     }
 
     #[test]

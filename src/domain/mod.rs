@@ -11,6 +11,7 @@ mod extend;
 mod follows;
 pub mod garden;
 mod guest;
+mod identify;
 pub mod names;
 mod pass;
 pub mod policy;

@@ -1,6 +1,7 @@
 //! Newtypes for what must not be mixed: addresses, identities, times and amounts.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::str::FromStr;
@@ -205,7 +206,8 @@ impl fmt::Debug for Phone {
     }
 }
 
-/// A guest's identity as stored: a keyed hash (HMAC-SHA256, first 16 bytes) of phone or openid.
+/// A guest's identity as stored: a keyed hash (HMAC-SHA256, first 16 bytes) of phone or openid, or
+/// what HQ has put in place of one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GuestKey(pub [u8; 16]);
 
@@ -213,6 +215,9 @@ impl GuestKey {
     /// A guest who was erased, and is nobody.
     pub const NOBODY: Self = Self([0; 16]);
 }
+
+/// Guests, and who each of them is from now on; [`GuestKey::NOBODY`] is forgotten.
+pub type Renamed = BTreeMap<GuestKey, GuestKey>;
 
 impl fmt::Display for GuestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

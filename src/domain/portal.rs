@@ -270,8 +270,7 @@ impl Domain {
         self.pumping.accepted(message);
         self.judge_codes(now, effects);
         let who = (guest, mask, sealed);
-        self.verified(key, who, consent, Method::Sms, now, effects);
-        Ok(guest)
+        Ok(self.verified(key, who, consent, Method::Sms, now, effects))
     }
 
     /// Takes WeChat's client at its word; nobody signs what it says.
@@ -289,24 +288,7 @@ impl Domain {
         let hq = self.policy.seal_key;
         let sealed = hq.and_then(|hq| Sealed::openid(openid, hq, &mut self.rng));
         let who = (guest, mask, sealed);
-        self.verified(key, who, Consent::default(), Method::WechatWifi, now, effects);
-        Ok(guest)
-    }
-
-    pub(super) fn verified(
-        &mut self,
-        key: Key,
-        (guest, mask, sealed): (GuestKey, String, Option<Sealed>),
-        consent: Consent,
-        method: Method,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.guests.prove(key.mac, guest, &mask, now.boot);
-        let (mac, at) = (key.mac, now.boot);
-        let verified = Record::Verified { guest, mac, mask, sealed, consent, method, at };
-        effects.push(Effect::Store(verified));
-        self.know_guest(key, guest, effects);
+        Ok(self.verified(key, who, Consent::default(), Method::WechatWifi, now, effects))
     }
 
     /// Looks at how many codes come back; the alarm is an event of the record.

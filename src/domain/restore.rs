@@ -62,7 +62,9 @@ impl Domain {
         // What is left stands in the kernel without a row: the row was never written, or is ended.
         let strays = live.into_values().map(|live| Firewall::Revoke(bare(&live)));
         effects.extend(strays.map(Effect::Firewall));
-        if !table {
+        if table {
+            self.read_usage(now, &mut effects);
+        } else {
             effects.push(Effect::Firewall(Firewall::Rebuild(self.grants(now.boot))));
         }
         effects.push(Effect::Firewall(Firewall::Block(self.policy.blocked_macs.clone())));
@@ -146,8 +148,8 @@ impl Domain {
         self.admit(session, now.boot);
     }
 
-    /// Whether the kernel still has the grant, whose time, bytes and mark are newer there than in
-    /// the last checkpoint. What it has of another device under that session's number goes.
+    /// Whether the kernel still has the grant, whose time and mark are newer there than in the last
+    /// checkpoint; so are its bytes, which are read once the pages are open. What it has of another device under that session's number goes.
     fn take_over(&self, grant: &mut Grant, kept: Option<Live>, effects: &mut Vec<Effect>) -> bool {
         let Some(live) = kept else { return false };
         if live.mac != grant.mac || !self.policy.joined(live.zone, grant.zone) {
@@ -155,8 +157,6 @@ impl Domain {
             return false;
         }
         grant.left = live.left;
-        grant.used_up = live.up;
-        grant.used_down = live.down;
         grant.mark = live.mark;
         true
     }
@@ -201,7 +201,7 @@ fn bare(live: &Live) -> Grant {
         mark: live.mark,
         left: live.left,
         limits: Limits::default(),
-        used_up: live.up,
-        used_down: live.down,
+        used_up: 0,
+        used_down: 0,
     }
 }

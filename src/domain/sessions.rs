@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{BootTime, GuestKey, Mark, SessionId};
+use super::names::{BootTime, GuestKey, Mark, Renamed, SessionId};
 use super::policy::Identity;
 use super::session::Session;
 
@@ -57,6 +57,16 @@ impl Sessions {
         let all = (beginning, SessionId(0))..=(beginning, SessionId(u64::MAX));
         let ids = self.of_guests.range(all).map(|(_, id)| *id);
         ids.filter(move |id| self.guest_of(*id) == Some(guest))
+    }
+
+    /// Gives guests other names.
+    pub(super) fn rename_guests(&mut self, names: &Renamed) {
+        let other = |session: &Session| names.get(&session.guest()?).copied();
+        let live = self.live.iter();
+        let theirs: Vec<_> = live.filter_map(|(id, live)| Some((*id, other(live)?))).collect();
+        for (id, other) in theirs {
+            self.give_to(id, Identity::Guest(other));
+        }
     }
 
     /// It is somebody else's from now on.

@@ -25,7 +25,6 @@ use super::config::{Settings, Store};
 use super::desk::{Desk, DeskError, Query};
 use crate::adapters::keys::{self, KeysError};
 use crate::clock::{self, Clock, Trust};
-use crate::domain::Secrets;
 use crate::domain::auth::follow::{self, Card};
 use crate::domain::names::{BootTime, GuestKey, WallTime};
 
@@ -68,11 +67,10 @@ pub async fn run(
 ) -> Result<(), HqError> {
     let (keys, made) = keys::load_or_make(&settings.state_dir)?;
     let book = Book::open(&settings.state_dir)?;
-    let secrets = Secrets { guest_key: keys.guest };
     let office = Arc::new(Office {
         api: Api::new(settings.wechat.clone())?,
         asking: Semaphore::new(ASKING),
-        desk: Mutex::new(Desk::new(&settings, key, secrets, book)),
+        desk: Mutex::new(Desk::new(&settings, key, keys.secrets(), book)),
         tickets: Mutex::default(),
     });
     let address = settings.listen;
@@ -244,6 +242,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::client;
+    use crate::domain::Secrets;
     use crate::domain::names::Mac;
 
     /// A backend whose WeChat is nobody; where it listens.
@@ -255,7 +254,7 @@ mod tests {
             [[store]]\nid = \"s2\"\nportal = \"http://two\"\ntoken = \"two\"\n";
         let settings: Settings = toml::from_str(text).unwrap();
         let key = SigningKey::from_bytes(&[7; 32]);
-        let secrets = Secrets { guest_key: [5; 32] };
+        let secrets = Secrets { guest_key: [5; 32], voucher_key: [0; 32] };
         let desk = Desk::new(&settings, key, secrets, Book::open(folder).unwrap());
         let office = Arc::new(Office {
             api: Api::new(settings.wechat).unwrap(),

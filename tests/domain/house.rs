@@ -114,7 +114,8 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn new(policy: Policy) -> Self {
-        let domain = Domain::new(policy, Secrets { guest_key: [1; 32] }, [2; 32]);
+        let domain =
+            Domain::new(policy, Secrets { guest_key: [1; 32], voucher_key: [3; 32] }, [2; 32]);
         let now = Now { boot: BootTime(100_000_000), wall: Some(WallTime(WALL)) };
         Self { domain, now, requests: 0 }
     }

@@ -8,6 +8,7 @@ mod companions;
 mod extend;
 mod follows;
 mod house;
+mod names;
 mod passes;
 mod properties;
 mod reload;

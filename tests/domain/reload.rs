@@ -279,8 +279,6 @@ fn a_restart_finds_a_roaming_session_wherever_the_kernel_names_it() {
         mac: mac(1),
         mark: grant.mark,
         left: grant.left,
-        up: 5,
-        down: 6,
     };
     for (rules, kept) in [(two_zones(true), 1), (two_zones(false), 0)] {
         let mut next = House::new(rules);

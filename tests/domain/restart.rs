@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use maitred::domain::effect::{EndReason, Firewall, Grant, Record, Refusal, Report, View};
-use maitred::domain::event::{Ask, Command, Live, SavedGuest, SavedSession, SavedVisit, Snapshot};
+use maitred::domain::event::{
+    Ask, Command, Event, Live, SavedGuest, SavedSession, SavedVisit, Snapshot, Usage,
+};
 use maitred::domain::names::{BootTime, GuestKey, Mac, Mark, SessionId, VisitId, WallTime};
 use maitred::domain::policy::{Identity, Limits, Overrides};
 
@@ -32,8 +34,6 @@ fn live(id: u8) -> Live {
         mac: mac(id),
         mark: Mark(u16::from(id) + 100),
         left: Some(seconds(500)),
-        up: 30,
-        down: 40,
     }
 }
 
@@ -75,7 +75,8 @@ fn with_a_table_nobody_notices() {
     let mut house = House::new(policy());
     let effects = house.domain.restore(snapshot(&[1, 2]), Some(vec![live(1), live(3)]), house.now);
     // 1 goes on, 2 left the kernel, 3 has no row.
-    assert!(matches!(&firewall(&effects)[..], [Firewall::Revoke(grant), Firewall::Block(_)]
+    assert!(matches!(&firewall(&effects)[..],
+        [Firewall::Revoke(grant), Firewall::ReadUsage, Firewall::Block(_)]
         if grant.session == SessionId(3) && grant.mac == mac(3) && grant.mark == Mark(103)));
     assert!(matches!(
         records(&effects)[..],
@@ -87,6 +88,8 @@ fn with_a_table_nobody_notices() {
             ..
         }]
     ));
+    // What passed after the last checkpoint is read from the kernel.
+    house.tell(Event::Usage(vec![Usage { session: SessionId(1), up: 30, down: 40, spent: false }]));
     let page = View::Online {
         left: Some(seconds(500)),
         used: (30, 40),

@@ -35,6 +35,7 @@ mod pages;
 mod pass;
 mod privacy;
 mod probes;
+mod pseudonyms;
 mod quality;
 mod reload;
 mod restart;

@@ -151,7 +151,7 @@ fn after_a_flush_of_all_tables_a_thousand_guests_are_online_again() {
         lab.router.exec(&["nft", "flush", "ruleset"]).ok();
         // It comes back in one transaction: when it is there, it is whole.
         let held = until(Duration::from_secs(5), "the table", || {
-            let list = ["nft", "list", "set", "inet", "maitred", "granted"];
+            let list = ["nft", "list", "map", "inet", "maitred", "granted"];
             Some(lab.router.exec(&list)).filter(|list| list.success)
         });
         assert_eq!(held.ok().matches("3c:5a:b4:01:").count(), usize::from(GUESTS));

@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use crypto_box::SecretKey;
+use data_encoding::BASE64;
+use maitred::domain::Secrets;
+use maitred::domain::names::{GuestKey, OpenId, Phone};
+use serde_json::{Map, Value, json};
 
 use super::Internet;
 
@@ -34,24 +38,34 @@ pub struct Delivery {
 }
 
 /// HQ's server.
-#[derive(Debug)]
 pub struct Hq {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug)]
 struct State {
     mood: Mood,
     taken: Vec<Delivery>,
+    /// Opens what is sealed, where HQ makes the guest keys.
+    opener: Option<SecretKey>,
 }
 
 impl Hq {
     /// Where it listens.
     pub const URL: &str = "http://203.0.113.80:8443/batches";
 
+    /// Opens what is sealed to HQ.
+    pub fn seal_key() -> SecretKey {
+        SecretKey::from([77; 32])
+    }
+
+    /// The guest key that HQ makes of a phone number, of mainland China unless it says otherwise.
+    pub fn key_of(phone: &str) -> GuestKey {
+        SECRETS.phone_guest(&Phone::parse(phone, "86").unwrap())
+    }
+
     /// Opens in the internet.
     pub fn open(internet: &Internet, mood: Mood) -> Self {
-        let state = Arc::new(Mutex::new(State { mood, taken: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { mood, taken: Vec::new(), opener: None }));
         let listener = internet.netns.within(|| TcpListener::bind("203.0.113.80:8443").unwrap());
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -66,6 +80,11 @@ impl Hq {
     /// Changes how it answers.
     pub fn feel(&self, mood: Mood) {
         self.state.lock().unwrap().mood = mood;
+    }
+
+    /// From now on, says in its answers who the guests behind pseudonyms are.
+    pub fn name_guests(&self) {
+        self.state.lock().unwrap().opener = Some(Self::seal_key());
     }
 
     /// The batches it took, in order.
@@ -96,12 +115,17 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
         plain.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     let mut state = state.lock().unwrap();
     let last = rows.iter().filter_map(|row| row["seq"].as_u64()).max();
+    let guests = state.opener.as_ref().map(|opener| names(opener, &rows));
     if state.mood != Mood::Ill {
         state.taken.push(Delivery { headers, body, rows });
     }
     let answer = match state.mood {
         Mood::Well => {
-            let body = format!("{{\"watermark\":{}}}", last?);
+            let body = match guests {
+                Some(guests) => json!({ "watermark": last?, "guests": guests }),
+                None => json!({ "watermark": last? }),
+            };
+            let body = body.to_string();
             format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
                 body.len()
@@ -114,6 +138,28 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
         Mood::Mute => return None,
     };
     (&*stream).write_all(answer.as_bytes()).ok()
+}
+
+/// HQ's own keys.
+const SECRETS: Secrets = Secrets { guest_key: [0x5a; 32], voucher_key: [0; 32] };
+
+/// Who the guests of a batch are, and whom it wants forgotten; the last word counts.
+fn names(opener: &SecretKey, rows: &[Value]) -> Map<String, Value> {
+    let mut names = Map::new();
+    for row in rows.iter().filter(|row| row["sealed"].is_string()) {
+        let sealed = BASE64.decode(row["sealed"].as_str().unwrap().as_bytes()).unwrap();
+        let text = String::from_utf8(opener.unseal(&sealed).unwrap()).unwrap();
+        let key = match text.split_once(':').unwrap() {
+            ("phone", number) => SECRETS.phone_guest(&Phone::parse(number, "").unwrap()),
+            (_, id) => SECRETS.openid_guest(&OpenId::parse(id).unwrap()),
+        };
+        if row["type"] == "erased" {
+            names.insert(key.to_string(), Value::Null);
+        } else if row["guest"] != key.to_string() {
+            names.insert(row["guest"].as_str().unwrap().to_owned(), key.to_string().into());
+        }
+    }
+    names
 }
 
 fn body(reader: &mut impl BufRead, headers: &BTreeMap<String, String>) -> Option<Vec<u8>> {

@@ -1,13 +1,16 @@
 //! The thread that listens to one interface.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use pnet::datalink::{self, Channel, DataLinkReceiver, NetworkInterface};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pnet::datalink::{self, Channel, ChannelType, DataLinkReceiver, NetworkInterface};
 
+use super::clients::Clients;
 use super::pace::Pace;
 use super::{CaptureError, Counters, Known, add, filter};
 use crate::adapters::inbox::Inbox;
@@ -26,24 +29,28 @@ const STACK: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) struct Listening {
     stop: Arc<AtomicBool>,
-    socket: Arc<PacketSocket>,
+    sockets: [Arc<PacketSocket>; 2],
     thread: JoinHandle<()>,
 }
 
 impl Listening {
-    /// Opens, filters and binds a socket, and starts the thread that reads it.
+    /// Opens, filters and binds the sockets, and starts the thread that reads them.
     pub(super) fn start(
         link: &Link,
         zone: ZoneId,
         counters: &Arc<Counters>,
         (inbox, known): (Inbox, Known),
     ) -> Result<Self, CaptureError> {
-        let socket = Arc::new(PacketSocket::open().map_err(CaptureError::Open)?);
-        socket.filter(&filter::PROGRAM).map_err(CaptureError::Filter)?;
-        let frames = bind(&socket, link)?;
+        let (arp, arp_frames) = frames(link, libc::ETH_P_ARP)?;
+        let (v6, v6_frames) = frames(link, libc::ETH_P_IPV6)?;
+        let clients = Clients::open(&link.name).map_err(CaptureError::Open)?;
+        let sources = [
+            Source::Frames(arp.clone(), arp_frames),
+            Source::Frames(v6.clone(), v6_frames),
+            Source::Clients(clients),
+        ];
         let stop = Arc::new(AtomicBool::new(false));
         let mut listener = Listener {
-            socket: socket.clone(),
             stop: stop.clone(),
             counters: counters.clone(),
             zone,
@@ -56,24 +63,24 @@ impl Listening {
             .name(format!("hear-{interface}"))
             .stack_size(STACK)
             .spawn(move || {
-                if let Err(error) = listener.run(frames) {
+                if let Err(error) = listener.run(sources) {
                     tracing::warn!(%interface, %error, "no longer listening");
                 }
             })
             .map_err(CaptureError::Thread)?;
-        Ok(Self { stop, socket, thread })
+        Ok(Self { stop, sockets: [arp, v6], thread })
     }
 
     /// Whether it still listens to the interface with this index. One that was deleted and made
     /// again under the same index is another.
     pub(super) fn hears(&self, index: u32) -> bool {
-        !self.thread.is_finished()
-            && self.socket.interface().is_ok_and(|bound| bound == Some(index))
+        let bound = |socket: &Arc<PacketSocket>| socket.interface().ok().flatten();
+        !self.thread.is_finished() && self.sockets.iter().all(|socket| bound(socket) == Some(index))
     }
 
     /// Frames that the kernel dropped since the last call.
     pub(super) fn dropped(&self) -> u32 {
-        self.socket.dropped().unwrap_or(0)
+        self.sockets.iter().map(|socket| socket.dropped().unwrap_or(0)).sum()
     }
 }
 
@@ -83,8 +90,15 @@ impl Drop for Listening {
     }
 }
 
-/// Hands the socket to pnet, which binds it to the interface: from here on frames arrive.
-fn bind(socket: &PacketSocket, link: &Link) -> Result<Box<dyn DataLinkReceiver>, CaptureError> {
+/// A packet socket of one protocol, so that the packets of others are not held up by it, in the
+/// hands of pnet, which binds it to the interface: from here on frames arrive.
+fn frames(
+    link: &Link,
+    protocol: libc::c_int,
+) -> Result<(Arc<PacketSocket>, Box<dyn DataLinkReceiver>), CaptureError> {
+    let socket = PacketSocket::open().map_err(CaptureError::Open)?;
+    socket.filter(&filter::FRAMES).map_err(CaptureError::Filter)?;
+    let protocol = u16::try_from(protocol).map_err(io::Error::other).map_err(CaptureError::Bind)?;
     let interface = NetworkInterface {
         name: link.name.clone(),
         description: String::new(),
@@ -94,23 +108,81 @@ fn bind(socket: &PacketSocket, link: &Link) -> Result<Box<dyn DataLinkReceiver>,
         flags: 0,
     };
     let config = datalink::Config {
+        // The socket is made already, and gives whole frames; this only names what it is bound to.
+        channel_type: ChannelType::Layer3(protocol),
         read_buffer_size: filter::DHCP_SNAP as usize,
         write_buffer_size: 0,
-        read_timeout: Some(LOOK_UP),
+        read_timeout: Some(Duration::ZERO),
         promiscuous: false,
         // pnet closes its handle itself, also when it fails.
         socket_fd: Some(socket.duplicate().map_err(CaptureError::Open)?),
         ..datalink::Config::default()
     };
     match datalink::channel(&interface, config).map_err(CaptureError::Bind)? {
-        Channel::Ethernet(_, frames) => Ok(frames),
+        Channel::Ethernet(_, frames) => Ok((Arc::new(socket), frames)),
         _ => Err(CaptureError::Bind(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+/// What a capture thread reads.
+enum Source {
+    Frames(Arc<PacketSocket>, Box<dyn DataLinkReceiver>),
+    Clients(Clients),
+}
+
+impl Source {
+    fn next(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Self::Frames(_, frames) => frames.next(),
+            Self::Clients(clients) => clients.next(),
+        }
+    }
+
+    /// Tells what passes (nothing to read, the interface down for a while) from what is final.
+    fn excuse(&self, error: io::Error) -> Result<(), CaptureError> {
+        match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Self::Frames(socket, _) = self else { return Err(CaptureError::Read(error)) };
+        // pnet polls and does not tell which error it woke for.
+        let pending = socket.take_error();
+        if socket.interface().map_err(CaptureError::Read)?.is_none() {
+            return Err(CaptureError::Vanished);
+        }
+        match pending.err().unwrap_or(error) {
+            // The kernel listens again by itself once the interface is up.
+            down if down.raw_os_error() == Some(libc::ENETDOWN) => Ok(()),
+            error => Err(CaptureError::Read(error)),
+        }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Frames(socket, _) => socket.as_fd(),
+            Self::Clients(clients) => clients.as_fd(),
+        }
+    }
+}
+
+/// Waits until there is something to read, a while at most; says from whom.
+fn ready(sources: &[Source; 3]) -> Result<[bool; 3], CaptureError> {
+    let mut waiting =
+        sources.each_ref().map(|source| PollFd::new(source.as_fd(), PollFlags::POLLIN));
+    let look_up = PollTimeout::try_from(LOOK_UP).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut waiting, look_up) {
+        Ok(_) => Ok(waiting.map(|source| source.any().unwrap_or(true))),
+        Err(nix::errno::Errno::EINTR) => Ok([false; 3]),
+        Err(error) => Err(CaptureError::Read(error.into())),
     }
 }
 
 /// The body of a capture thread.
 struct Listener {
-    socket: Arc<PacketSocket>,
     stop: Arc<AtomicBool>,
     counters: Arc<Counters>,
     zone: ZoneId,
@@ -120,11 +192,14 @@ struct Listener {
 }
 
 impl Listener {
-    fn run(&mut self, mut frames: Box<dyn DataLinkReceiver>) -> Result<(), CaptureError> {
+    fn run(&mut self, mut sources: [Source; 3]) -> Result<(), CaptureError> {
         while !self.stop.load(Ordering::Relaxed) {
-            match frames.next() {
-                Ok(frame) => self.hear(frame),
-                Err(error) => self.excuse(error)?,
+            let ready = ready(&sources)?;
+            for (source, _) in sources.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+                match source.next() {
+                    Ok(frame) => self.hear(frame),
+                    Err(error) => source.excuse(error)?,
+                }
             }
             if let Some(rest) = self.pace.rest(clock::boot()) {
                 thread::sleep(rest.min(LOOK_UP));
@@ -144,26 +219,6 @@ impl Listener {
             }
             Ok(_) => add(&self.counters.paced, 1),
             Err(error) => add(&self.counters.refused[error.place()], 1),
-        }
-    }
-
-    /// Tells what passes (nothing to read, the interface down for a while) from what is final.
-    fn excuse(&self, error: io::Error) -> Result<(), CaptureError> {
-        match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {
-                return Ok(());
-            }
-            _ => {}
-        }
-        // pnet polls and does not tell which error it woke for.
-        let pending = self.socket.take_error();
-        if self.socket.interface().map_err(CaptureError::Read)?.is_none() {
-            return Err(CaptureError::Vanished);
-        }
-        match pending.err().unwrap_or(error) {
-            // The kernel listens again by itself once the interface is up.
-            down if down.raw_os_error() == Some(libc::ENETDOWN) => Ok(()),
-            error => Err(CaptureError::Read(error)),
         }
     }
 }

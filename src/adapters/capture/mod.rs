@@ -1,9 +1,10 @@
 //! Listens on the guests' interfaces: DHCP, ARP and neighbour discovery become events.
 //!
-//! One thread an interface, on a packet socket whose filter stands before it is bound. What comes
-//! up is untrusted: each frame is parsed once, by [`crate::wire::evidence`], and each device may
-//! be heard only so often.
+//! One thread an interface, on sockets that forwarded IPv4 packets do not meet. What comes up is
+//! untrusted: each frame is parsed once, by [`crate::wire::evidence`], and each device may be heard
+//! only so often.
 
+mod clients;
 mod filter;
 mod known;
 mod listen;

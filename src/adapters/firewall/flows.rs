@@ -5,8 +5,8 @@
 //! that are closed and still kept for a while, and keeps the kernel's lists of what it counts short:
 //! those grow by what is refused, too, and are tidied a few entries at a time.
 
-use super::parts::{destination_port, device, goto, jump, l4, lookup, rule, set};
-use super::ruleset::{GRANTED, Plan, UDP};
+use super::parts::{destination_port, device, goto, granted, jump, l4, rule, set};
+use super::ruleset::{Plan, UDP};
 use crate::wire::nft::expr::{DynsetOp, Expr, LimitKind, Reg, Verdict};
 use crate::wire::nft::keys::{DEVICE_LEN, datatype};
 use crate::wire::nft::object::{Rule, SET_EVAL, SET_TIMEOUT, Set};
@@ -56,7 +56,7 @@ impl Plan {
         let (online, before) = self.flows;
         vec![
             rule("first_packet", [], [jump("new_flow")]),
-            rule("new_flow", [device()], [lookup(GRANTED), goto("guest_flow")]),
+            rule("new_flow", [device()], [granted(), goto("guest_flow")]),
             rule(
                 "new_flow",
                 [device()],

@@ -5,14 +5,17 @@
 //! has none, takes the long way and sets it.
 
 use super::parts::{
-    CT_ORIGINAL, Side, answer, cmp, ct, device, eq, ethernet, goto, guest, jump, lookup, lookup_to,
-    mask, mask_in, rule, sender,
+    CT_ORIGINAL, GRANTED_MARK, Side, answer, cmp, ct, device, eq, ethernet, goto, granted, guest,
+    lookup, mask, mask_in, rule, sender,
 };
 use super::pass::BLOCKED;
-use super::ruleset::{DOWN, DOWN_WITHIN, GRANTED, MARKS, Plan, QUOTA, UP, UP_WITHIN};
+use super::ruleset::{DOWN, Plan, QUOTA, UP};
 use crate::wire::nft::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Verdict};
 use crate::wire::nft::keys;
 use crate::wire::nft::object::Rule;
+
+/// Where the packets of sessions with a quota on both directions together go on.
+pub(super) const WITHIN: &str = "within";
 
 impl Plan {
     pub(super) fn forward(&self) -> Vec<Rule> {
@@ -29,16 +32,14 @@ impl Plan {
     /// the mark that the upload left on the connection, and come as answers alone, from outside: an
     /// answer that comes from a guest network is forged.
     fn online(&self) -> Vec<Rule> {
-        let to = || [answer(), self.outside(), self.session()];
+        let to = [answer(), self.outside(), self.session()];
         vec![
-            rule("guest_forward", self.from(), [lookup(UP), accept()]),
-            rule("guest_forward", to(), [lookup(DOWN), accept()]),
-            rule("guest_forward", [self.marked(CmpOp::Neq)], [jump("within")]),
+            rule("guest_forward", self.from(), [verdict_of(UP)]),
+            rule("guest_forward", to, [verdict_of(DOWN)]),
             rule("guest_forward", [guest(MetaKey::IifName)], [goto("upload")]),
             rule("guest_forward", [guest(MetaKey::OifName)], [goto("download")]),
-            rule("within", [self.session()], [lookup(QUOTA), goto("spent")]),
-            rule("within", self.from(), [lookup(UP_WITHIN), accept()]),
-            rule("within", to(), [lookup(DOWN_WITHIN), accept()]),
+            rule(WITHIN, [self.session()], [lookup(QUOTA), goto("spent")]),
+            rule(WITHIN, [], [Expr::Verdict(Verdict::Accept)]),
             rule("spent", [answer()], [Expr::Verdict(Verdict::Drop)]),
             rule("spent", [], [goto("deny")]),
         ]
@@ -51,16 +52,12 @@ impl Plan {
         let drop = || Expr::Verdict(Verdict::Drop);
         let mut rules = vec![
             rule(chain, [answer()], [drop()]),
-            rule(chain, [self.marked(CmpOp::Neq), ether_device()], [lookup(GRANTED), drop()]),
-            rule(
-                chain,
-                [none, ether_device()],
-                [lookup_to(MARKS, Reg::R0, Reg::R8), set_mark(Reg::R8), goto("begin")],
-            ),
+            rule(chain, [self.marked(CmpOp::Neq), ether_device()], [granted(), drop()]),
+            rule(chain, [none, ether_device()], [granted(), set_mark(GRANTED_MARK), goto("begin")]),
             rule(
                 chain,
                 [self.marked(CmpOp::Eq), ether_device()],
-                [lookup(GRANTED), goto("begin_beside")],
+                [granted(), goto("begin_beside")],
             ),
         ];
         rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("deny")]));
@@ -78,8 +75,7 @@ impl Plan {
         let mut rules: Vec<_> = ours.map(add_bit).collect();
         rules.extend([
             rule("begin_beside", [], [goto("begin")]),
-            rule("begin", self.from(), [lookup(UP), accept()]),
-            rule("begin", [], [jump("within")]),
+            rule("begin", self.from(), [verdict_of(UP)]),
             rule("begin", [], [Expr::Verdict(Verdict::Drop)]),
         ]);
         rules
@@ -118,8 +114,8 @@ fn ether_device() -> Vec<Expr> {
     [ethernet(), device()].concat()
 }
 
-fn accept() -> Expr {
-    Expr::Verdict(Verdict::Accept)
+fn verdict_of(map: &str) -> Expr {
+    Expr::VerdictMap { map: map.into(), sreg: Reg::R0 }
 }
 
 fn set_mark(sreg: Reg) -> Expr {
@@ -138,8 +134,8 @@ fn add_bit(bit: u32) -> Rule {
         "begin_beside",
         [ether_device()],
         [
-            lookup_to(MARKS, Reg::R0, Reg::R8),
-            bitwise(Reg::R8, Reg::R0, bit, 0),
+            granted(),
+            bitwise(GRANTED_MARK, Reg::R0, bit, 0),
             cmp(CmpOp::Neq, 0u32.to_ne_bytes()),
             Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 },
             bitwise(Reg::R0, Reg::R0, !bit, bit),

@@ -1,13 +1,11 @@
 //! Notices what others do to the ruleset (`NFNLGRP_NFTABLES`).
 
 use std::io;
-use std::os::fd::AsRawFd;
 
-use libc::{
-    BPF_ABS, BPF_H, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_int, sock_filter, socklen_t,
-};
+use libc::{BPF_ABS, BPF_H, BPF_JEQ, BPF_K, BPF_RET, BPF_W, sock_filter};
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 
+use crate::adapters::bpf::{self, jump, load, statement};
 use crate::wire::nft::batch::{kind, message_type};
 
 const GROUP_NFTABLES: u32 = 7;
@@ -23,7 +21,7 @@ impl Monitor {
     /// `ours`: the number of the socket whose transactions are no news.
     pub fn open(ours: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        filter(&socket, &program(ours))?;
+        bpf::attach(&socket, &program(ours))?;
         socket.bind_auto()?;
         socket.add_membership(GROUP_NFTABLES)?;
         Ok(Self(socket))
@@ -55,61 +53,22 @@ fn program(ours: u32) -> [sock_filter; 6] {
     let end = u16::from_be_bytes(message_type(kind::NEWGEN).to_ne_bytes());
     let ours = u32::from_be_bytes(ours.to_ne_bytes());
     [
-        instruction(BPF_LD | BPF_H | BPF_ABS, TYPE, 0, 0),
-        instruction(BPF_JMP | BPF_JEQ | BPF_K, end.into(), 0, 3),
-        instruction(BPF_LD | BPF_W | BPF_ABS, PORT, 0, 0),
-        instruction(BPF_JMP | BPF_JEQ | BPF_K, ours, 1, 0),
-        instruction(BPF_RET | BPF_K, u32::MAX, 0, 0),
-        instruction(BPF_RET | BPF_K, 0, 0, 0),
+        load(BPF_H | BPF_ABS, TYPE),
+        jump(1, BPF_JEQ, end.into(), 2, 5),
+        load(BPF_W | BPF_ABS, PORT),
+        jump(3, BPF_JEQ, ours, 5, 4),
+        statement(BPF_RET | BPF_K, u32::MAX),
+        statement(BPF_RET | BPF_K, 0),
     ]
-}
-
-#[allow(clippy::cast_possible_truncation)] // The kernel's codes have 16 bits; libc's constants 32.
-const fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code: code as u16, jt, jf, k }
-}
-
-#[allow(unsafe_code)]
-fn filter(socket: &Socket, program: &[sock_filter]) -> io::Result<()> {
-    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
-    // The kernel only reads the program, whatever its pointer's type says.
-    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
-    let size = socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
-    // SAFETY: the program outlives the call, and both lengths are its own.
-    let outcome: c_int = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size,
-        )
-    };
-    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::bpf::tests::{Packet, run};
 
-    /// What the program makes of a netlink header, run as the kernel does.
     fn passes(program: &[sock_filter], header: &[u8]) -> bool {
-        let (mut a, mut at) = (0, 0);
-        loop {
-            let step = program[at];
-            at += 1;
-            let k = step.k as usize;
-            match u32::from(step.code) {
-                code if code == BPF_RET => return step.k != 0,
-                code if code == BPF_LD | BPF_H | BPF_ABS => {
-                    a = u16::from_be_bytes(header[k..k + 2].try_into().unwrap()).into();
-                }
-                code if code == BPF_LD | BPF_W | BPF_ABS => {
-                    a = u32::from_be_bytes(header[k..k + 4].try_into().unwrap());
-                }
-                _ => at += usize::from(if a == step.k { step.jt } else { step.jf }),
-            }
-        }
+        run(program, Packet { bytes: header, ..Packet::default() }) > 0
     }
 
     fn header(kind: u8, port: u32) -> Vec<u8> {

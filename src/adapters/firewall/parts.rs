@@ -1,6 +1,6 @@
 //! What rules are put together from. Register 0 holds what is compared or looked up.
 
-use super::ruleset::ZONES;
+use super::ruleset::{GRANTED, ZONES};
 use crate::wire::nft::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Verdict};
 use crate::wire::nft::object::{Rule, Set};
 
@@ -128,8 +128,13 @@ pub(super) fn lookup(set: &str) -> Expr {
     Expr::Lookup { set: set.into(), sreg: Reg::R0, dreg: None, inverted: false }
 }
 
-pub(super) fn lookup_to(set: &str, sreg: Reg, dreg: Reg) -> Expr {
-    Expr::Lookup { set: set.into(), sreg, dreg: Some(dreg), inverted: false }
+/// Where [`granted`] leaves the session's mark.
+pub(super) const GRANTED_MARK: Reg = Reg::R8;
+
+/// The device, as [`device`] loads it, is online.
+pub(super) fn granted() -> Expr {
+    let dreg = Some(GRANTED_MARK);
+    Expr::Lookup { set: GRANTED.into(), sreg: Reg::R0, dreg, inverted: false }
 }
 
 pub(super) fn jump(chain: &str) -> Expr {

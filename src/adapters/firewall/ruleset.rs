@@ -14,8 +14,8 @@
 
 use super::flows;
 use super::parts::{
-    Side, answer, bit, cmp, ct, destination_port, device, ethernet, goto, guest, jump, l4, lookup,
-    rule, sender, set,
+    Side, answer, bit, cmp, ct, destination_port, device, ethernet, goto, granted, guest, jump, l4,
+    lookup, rule, sender, set,
 };
 use super::pass::{self, BLOCKED};
 use crate::config::{Network, RouterPort};
@@ -29,25 +29,17 @@ use crate::wire::nft::ruleset::Ruleset;
 
 /// The table's name.
 pub const TABLE: &str = "maitred";
-/// Set of `ifname . ether_addr`: the devices that are online. Its user data is the session's id.
+/// Map of `ifname . ether_addr`, the devices that are online, to their sessions' marks. The user
+/// data is the session's id.
 pub const GRANTED: &str = "granted";
-/// Map of `ifname . ether_addr` to the session's mark.
-pub const MARKS: &str = "marks";
-/// Set of `ether_addr . mark` with the rate limit of what comes from each session, and its counter
-/// or, in the counter's place, its quota.
+/// Map of `ether_addr . mark` to what happens to what comes from each session: it passes, or, of
+/// sessions with a quota on both directions together, goes on to that. An element has the session's
+/// rate limit, and its counter or, in the counter's place, the quota of this direction.
 pub const UP: &str = "up";
-/// Set of marks with the same for what goes to each session.
+/// Map of marks with the same for what goes to each session.
 pub const DOWN: &str = "down";
-/// As [`UP`], for sessions that have a quota on both directions together.
-pub const UP_WITHIN: &str = "up_within";
-/// As [`DOWN`], for sessions that have a quota on both directions together.
-pub const DOWN_WITHIN: &str = "down_within";
 /// Set of marks with the quota on both directions together.
 pub const QUOTA: &str = "volume";
-/// The sets of `ether_addr . mark`.
-pub const BY_STATION: [&str; 2] = [UP, UP_WITHIN];
-/// The sets of marks.
-pub const BY_MARK: [&str; 3] = [DOWN, DOWN_WITHIN, QUOTA];
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
 /// A set whose size is known is the kernel's faster kind.
@@ -169,14 +161,20 @@ impl Plan {
         let station = (datatype::ETHER_MARK, STATION_LEN);
         let mut sets = vec![
             Set { size: Some(MOST_ZONES), ..set(ZONES, (datatype::IFNAME, 16), 0) },
-            in_each(set(GRANTED, device, SET_TIMEOUT)),
             in_each(Set {
                 data: Some((datatype::MARK, 4)),
-                ..set(MARKS, device, SET_MAP | SET_TIMEOUT)
+                ..set(GRANTED, device, SET_MAP | SET_TIMEOUT)
             }),
         ];
-        sets.extend(BY_STATION.map(|name| sized(set(name, station, SET_TIMEOUT))));
-        sets.extend(BY_MARK.map(|name| sized(set(name, mark, SET_TIMEOUT))));
+        let verdicts = |name, key| Set {
+            data: Some((datatype::VERDICT, 0)),
+            ..sized(set(name, key, SET_MAP | SET_TIMEOUT))
+        };
+        sets.extend([
+            verdicts(UP, station),
+            verdicts(DOWN, mark),
+            sized(set(QUOTA, mark, SET_TIMEOUT)),
+        ]);
         sets.extend(self.garden_sets());
         sets.extend(self.pass_sets());
         sets.extend(flows::sets());
@@ -205,7 +203,7 @@ impl Plan {
         let chain = "newcomer";
         let mut rules = vec![
             rule("first_packet", [], [goto(chain)]),
-            rule(chain, [device()], [lookup(GRANTED), Expr::Verdict(Verdict::Return)]),
+            rule(chain, [device()], [granted(), Expr::Verdict(Verdict::Return)]),
         ];
         rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("redirected")]));
         rules.extend(self.garden(chain, Side::Destination, &Verdict::Return));
@@ -283,7 +281,7 @@ impl Plan {
                         destination_port(open.port),
                         device(),
                     ],
-                    [lookup(GRANTED), Expr::Verdict(Verdict::Accept)],
+                    [granted(), Expr::Verdict(Verdict::Accept)],
                 )
             }));
         }

@@ -1,18 +1,17 @@
 //! One session in the kernel: a few set elements that are added, replaced and removed together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::ruleset::{
-    BY_MARK, BY_STATION, DOWN, DOWN_WITHIN, GRANTED, MARKS, Plan, QUOTA, TABLE, UP, UP_WITHIN,
-};
+use super::forward::WITHIN;
+use super::ruleset::{DOWN, GRANTED, Plan, QUOTA, TABLE, UP};
 use super::socket::{Netfilter, NetfilterError};
 use crate::domain::effect::Grant;
 use crate::domain::event::{Live, Usage};
 use crate::domain::names::{Mac, Mark, SessionId, ZoneId};
 use crate::wire::nft::batch::Batch;
-use crate::wire::nft::element::Element;
-use crate::wire::nft::expr::{Expr, LimitKind};
+use crate::wire::nft::element::{Data, Element, PER_MESSAGE};
+use crate::wire::nft::expr::{Expr, LimitKind, Verdict};
 use crate::wire::nft::keys;
 
 /// The mark on the session's connections.
@@ -33,29 +32,37 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     let live = |key: Vec<u8>| Element { timeout_ms, ..Element::key(key) };
     let user = keys::session_user_data(grant.session.0);
     let limits = &grant.limits;
-    let (up, down) = if limits.quota.is_some() { (UP_WITHIN, DOWN_WITHIN) } else { (UP, DOWN) };
+    let verdict = limits.quota.map_or(Verdict::Accept, |_| Verdict::Goto(WITHIN.into()));
+    let way = |key| Element { data: Some(Data::Verdict(verdict.clone())), ..live(key) };
     let upload = metered(limits.upload_rate, limits.upload_quota, grant.used_up);
     let download = metered(limits.download_rate, limits.download_quota, grant.used_down);
     // The session's number stands here as well, so that counters are read without the devices.
     let mut all = vec![
-        (up, Element { exprs: upload, user: user.clone(), ..live(station(plan, grant)) }),
-        (down, Element { exprs: download, ..live(mark()) }),
+        (UP, Element { exprs: upload, user: user.clone(), ..way(station(plan, grant)) }),
+        (DOWN, Element { exprs: download, ..way(mark()) }),
     ];
     if let Some(bytes) = limits.quota {
         let exprs = vec![quota(bytes, grant.used_up.saturating_add(grant.used_down), true)];
         all.push((QUOTA, Element { exprs, ..live(mark()) }));
     }
     for device in places {
-        all.push((MARKS, Element { data: Some(mark()), ..live(device.clone()) }));
-        all.push((GRANTED, Element { user: user.clone(), ..live(device) }));
+        let data = Some(Data::Value(mark()));
+        all.push((GRANTED, Element { data, user: user.clone(), ..live(device) }));
     }
     all
 }
 
-/// Adds a session to a batch; the batch fails if the device or the mark has one.
-pub fn add(batch: &mut Batch, plan: &Plan, grant: &Grant) {
-    for (set, element) in elements(plan, grant) {
-        batch.add_elements(set, &[element]);
+/// Adds sessions to a batch, a message for each set and some of them; the batch fails if a device
+/// or a mark has one.
+pub fn add(batch: &mut Batch, plan: &Plan, grants: &[Grant]) {
+    for some in grants.chunks(PER_MESSAGE) {
+        let mut sets = BTreeMap::<_, Vec<_>>::new();
+        for (set, element) in some.iter().flat_map(|grant| elements(plan, grant)) {
+            sets.entry(set).or_default().push(element);
+        }
+        for (set, elements) in sets {
+            batch.add_elements(set, &elements);
+        }
     }
 }
 
@@ -64,95 +71,70 @@ pub fn add(batch: &mut Batch, plan: &Plan, grant: &Grant) {
 pub fn remove(batch: &mut Batch, plan: &Plan, grant: &Grant) {
     for name in plan.interfaces(grant.zone) {
         let device = Element::key(keys::device(name, grant.mac.0));
-        for set in [GRANTED, MARKS] {
-            batch.destroy_elements(set, std::slice::from_ref(&device));
-        }
+        batch.destroy_elements(GRANTED, &[device]);
     }
-    let station = Element::key(station(plan, grant));
-    for set in BY_STATION {
-        batch.destroy_elements(set, std::slice::from_ref(&station));
-    }
+    batch.destroy_elements(UP, &[Element::key(station(plan, grant))]);
     let mark = Element::key(keys::mark(mark_bits(plan, grant.mark)));
-    for set in BY_MARK {
+    for set in [DOWN, QUOTA] {
         batch.destroy_elements(set, std::slice::from_ref(&mark));
     }
 }
 
-/// What the kernel holds of all sessions; `None` if one stands in other zones than the plan says:
-/// a zone that roams no more, or does now.
+/// Whom the kernel lets in; `None` if a session stands in other zones than the plan says: a zone
+/// that roams no more, or does now.
 pub fn adoptable(kernel: &mut Netfilter, plan: &Plan) -> Result<Option<Vec<Live>>, NetfilterError> {
-    let down = counters(kernel, [DOWN, DOWN_WITHIN])?;
-    let meters: HashMap<_, _> = meters(kernel)?.into_iter().map(|m| (m.session, m)).collect();
-    let mut all = BTreeMap::<SessionId, (Live, usize)>::new();
-    for (session, mac, zone, left) in places(kernel, plan)? {
-        let Some(meter) = meters.get(&session) else { continue };
-        let live = || Live {
-            session,
-            zone,
-            mac,
-            mark: Mark(u16::try_from(meter.mark >> plan.mark_shift()).unwrap_or_default()),
-            left,
-            up: meter.up,
-            down: down.get(&meter.mark).copied().unwrap_or_default(),
-        };
-        all.entry(session).or_insert_with(|| (live(), 0)).1 += 1;
-    }
+    let all =
+        kernel.fold_elements(TABLE, GRANTED, |all: &mut BTreeMap<_, (Live, usize)>, found| {
+            if let Some(live) = live(plan, &found) {
+                all.entry(live.session).or_insert((live, 0)).1 += 1;
+            }
+        })?;
     let whole = |(live, places): &(Live, usize)| plan.interfaces(live.zone).count() == *places;
     Ok(all.values().all(whole).then(|| all.into_values().map(|(live, _)| live).collect()))
 }
 
-type Place = (SessionId, Mac, ZoneId, Option<Duration>);
-
-/// Where each session's device is let in, and for how long.
-fn places(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<Place>, NetfilterError> {
-    kernel.fold_elements(TABLE, GRANTED, |found: &mut Vec<_>, element| {
-        let session = keys::parse_session(&element.user);
-        let Some((session, (interface, mac))) = session.zip(keys::parse_device(&element.key))
-        else {
-            return;
-        };
-        let zone = plan.zones.iter().position(|zone| zone.interface == interface);
-        if let Some(zone) = zone.and_then(|place| u8::try_from(place).ok()) {
-            let left = element.expires_ms.map(Duration::from_millis);
-            found.push((SessionId(session), Mac(mac), ZoneId(zone), left));
-        }
+/// The session of an element of [`GRANTED`].
+fn live(plan: &Plan, element: &Element) -> Option<Live> {
+    let (interface, mac) = keys::parse_device(&element.key)?;
+    let zone = plan.zones.iter().position(|zone| zone.interface == interface)?;
+    let Some(Data::Value(mark)) = &element.data else { return None };
+    let mark = keys::parse_mark(mark)? >> plan.mark_shift();
+    Some(Live {
+        session: SessionId(keys::parse_session(&element.user)?),
+        zone: ZoneId(u8::try_from(zone).ok()?),
+        mac: Mac(mac),
+        mark: Mark(u16::try_from(mark).ok()?),
+        left: element.expires_ms.map(Duration::from_millis),
     })
 }
 
-/// Every session's counters.
+/// Every session's counters. Both directions are read at once, since a stop waits for them.
 pub fn usage(kernel: &mut Netfilter) -> Result<Vec<Usage>, NetfilterError> {
-    let down = counters(kernel, [DOWN, DOWN_WITHIN])?;
-    let meters = meters(kernel)?.into_iter();
-    let down = |mark| down.get(&mark).copied().unwrap_or_default();
-    let spent = spent(kernel)?;
-    let usage = meters.map(|meter| Usage {
-        session: meter.session,
-        up: meter.up,
-        down: down(meter.mark),
-        spent: spent.contains(&meter.mark),
-    });
-    Ok(usage.collect())
-}
-
-/// A session's upload counter.
-struct Meter {
-    session: SessionId,
-    mark: u32,
-    up: u64,
-}
-
-fn meters(kernel: &mut Netfilter) -> Result<Vec<Meter>, NetfilterError> {
-    let mut all = Vec::new();
-    for set in BY_STATION {
-        all.append(&mut kernel.fold_elements(TABLE, set, |found: &mut Vec<_>, element| {
+    let mut second = Netfilter::open()?;
+    let (up, down) = std::thread::scope(|scope| {
+        let down = scope.spawn(|| {
+            second.fold_elements(TABLE, DOWN, |found: &mut HashMap<_, _>, element| {
+                found.extend(keys::parse_mark(&element.key).zip(bytes(&element)));
+            })
+        });
+        let up = kernel.fold_elements(TABLE, UP, |found: &mut Vec<_>, element| {
             let session = keys::parse_session(&element.user);
             if let Some((session, mark)) = session.zip(keys::parse_station(&element.key)) {
-                let up = bytes(&element).unwrap_or_default();
-                found.push(Meter { session: SessionId(session), mark, up });
+                found.push((session, mark, bytes(&element).unwrap_or_default()));
             }
-        })?);
-    }
-    Ok(all)
+        });
+        (up, down.join())
+    });
+    let down = down.unwrap_or_else(|_| Ok(HashMap::new()))?;
+    let spent = kernel.fold_elements(TABLE, QUOTA, |found: &mut HashMap<_, _>, element| {
+        found.extend(keys::parse_mark(&element.key).zip(spent(&element)));
+    })?;
+    let usage = up?.into_iter().map(|(session, mark, up)| {
+        let (down, quota) = (down.get(&mark).copied(), spent.get(&mark).copied());
+        let (up, down) = passed(up, down.unwrap_or_default(), quota);
+        Usage { session: SessionId(session), up, down, spent: quota.is_some() }
+    });
+    Ok(usage.collect())
 }
 
 /// The grant with what the kernel has counted so far, if that is more than the grant knows of.
@@ -161,16 +143,11 @@ pub fn with_usage(
     plan: &Plan,
     grant: &Grant,
 ) -> Result<Grant, NetfilterError> {
-    let mut counted = |sets: [&str; 2], key: &[u8]| {
-        let mut most = 0;
-        for set in sets {
-            let element = kernel.element(TABLE, set, key)?;
-            most = element.as_ref().and_then(bytes).unwrap_or(0).max(most);
-        }
-        Ok::<_, NetfilterError>(most)
-    };
-    let up = counted(BY_STATION, &station(plan, grant))?;
-    let down = counted([DOWN, DOWN_WITHIN], &keys::mark(mark_bits(plan, grant.mark)))?;
+    let mark = keys::mark(mark_bits(plan, grant.mark));
+    let mut element = |set, key: &[u8]| kernel.element(TABLE, set, key);
+    let up = element(UP, &station(plan, grant))?.as_ref().and_then(bytes).unwrap_or_default();
+    let down = element(DOWN, &mark)?.as_ref().and_then(bytes).unwrap_or_default();
+    let (up, down) = passed(up, down, element(QUOTA, &mark)?.as_ref().and_then(spent));
     Ok(Grant {
         used_up: grant.used_up.max(up),
         used_down: grant.used_down.max(down),
@@ -178,27 +155,23 @@ pub fn with_usage(
     })
 }
 
-/// The marks whose quota of both directions is reached. The counters do not show that: the packet
-/// that reaches it is refused and not counted, and may have had 64 kB.
-fn spent(kernel: &mut Netfilter) -> Result<HashSet<u32>, NetfilterError> {
-    let marks = kernel.fold_elements(TABLE, QUOTA, |found: &mut Vec<_>, element| {
-        let reached =
-            |expr: &Expr| matches!(expr, Expr::Quota { bytes, consumed, .. } if consumed >= bytes);
-        if element.exprs.iter().any(reached) {
-            found.extend(keys::parse_mark(&element.key));
-        }
-    })?;
-    Ok(marks.into_iter().collect())
+/// The quota of both directions, if it is reached. The counters alone do not show that: the packet
+/// that reaches it may have had 64 kB.
+fn spent(element: &Element) -> Option<u64> {
+    element.exprs.iter().find_map(|expr| match expr {
+        Expr::Quota { bytes, consumed, .. } => Some(*bytes).filter(|bytes| consumed >= bytes),
+        _ => None,
+    })
 }
 
-fn counters(kernel: &mut Netfilter, sets: [&str; 2]) -> Result<HashMap<u32, u64>, NetfilterError> {
-    let mut all = HashMap::new();
-    for set in sets {
-        all.extend(kernel.fold_elements(TABLE, set, |found: &mut Vec<_>, e| {
-            found.extend(keys::parse_mark(&e.key).zip(bytes(&e)));
-        })?);
-    }
-    Ok(all)
+/// Of what was counted up and down, what passed: the counters stand before the quota of both
+/// directions, and what that refuses is most likely of the direction that has used more of it.
+fn passed(up: u64, down: u64, quota: Option<u64>) -> (u64, u64) {
+    let refused = quota.map_or(0, |quota| (up + down).saturating_sub(quota));
+    let (less, more) = (up.min(down), up.max(down));
+    let (less, more) =
+        (less.saturating_sub(refused.saturating_sub(more)), more.saturating_sub(refused));
+    if up > down { (more, less) } else { (less, more) }
 }
 
 fn bytes(element: &Element) -> Option<u64> {

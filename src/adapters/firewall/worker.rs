@@ -111,9 +111,7 @@ fn build(
     for (set, elements) in fixed_elements(plan) {
         batch.add_elements(&set, &elements);
     }
-    for grant in grants {
-        sessions::add(&mut batch, plan, grant);
-    }
+    sessions::add(&mut batch, plan, grants);
     pass::block(&mut batch, blocked);
     kernel.commit(batch)?;
     match differences(kernel, plan)? {
@@ -258,7 +256,7 @@ impl Worker {
     fn replace(&mut self, grant: &Grant) -> Result<(), NetfilterError> {
         let mut batch = self.kernel.batch(TABLE, None);
         sessions::remove(&mut batch, &self.plan, grant);
-        sessions::add(&mut batch, &self.plan, grant);
+        sessions::add(&mut batch, &self.plan, std::slice::from_ref(grant));
         self.kernel.commit(batch)
     }
 

@@ -173,6 +173,7 @@ impl Book {
             Entry::Acknowledged(last) => self.outbox.forget(&self.connection, *last),
             Entry::Synced(at) => set_meta(&self.connection, "synced", *at),
             Entry::Erased(guest) => self.erase(*guest, at),
+            Entry::Renamed(names) => self.rename(names),
         }
     }
 

@@ -143,9 +143,17 @@ impl Book {
     }
 
     /// HQ is to forget a guest as well.
-    pub(super) fn tell_erased(&mut self, guest: GuestKey, at: BootTime) -> Result<(), StoreError> {
+    pub(super) fn tell_erased(
+        &mut self,
+        guest: GuestKey,
+        sealed: Option<&Sealed>,
+        at: BootTime,
+    ) -> Result<(), StoreError> {
         let (boot, at) = (self.boot, int(at.0));
-        let told = object(json!({ "guest": guest.to_string() }));
+        let mut told = object(json!({ "guest": guest.to_string() }));
+        if let Some(sealed) = sealed {
+            told.insert("sealed".into(), sealed.text().into());
+        }
         self.outbox.put_event(&self.connection, "erased", (&boot, at), told)
     }
 }

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::effect::Record;
-use crate::domain::names::{BootTime, GuestKey};
+use crate::domain::names::{BootTime, GuestKey, Renamed};
 
 /// No frame is longer; a length above it is damage.
 const LONGEST_FRAME: u32 = 16 << 20;
@@ -62,6 +62,8 @@ pub enum Entry {
     Synced(i64),
     /// A guest is to be forgotten.
     Erased(GuestKey),
+    /// HQ says who guests are, or whom to forget.
+    Renamed(Renamed),
 }
 
 /// An open journal, ready to be appended to.

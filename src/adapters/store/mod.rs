@@ -14,6 +14,7 @@ mod outbox;
 mod outgoing;
 mod reader;
 mod records;
+mod rename;
 pub mod report;
 mod retention;
 mod schema;
@@ -36,7 +37,7 @@ use super::inbox::Inbox;
 use crate::config::Retention;
 use crate::domain::effect::Record;
 use crate::domain::event::Snapshot;
-use crate::domain::names::{GuestKey, Now, WallTime};
+use crate::domain::names::{GuestKey, Now, Renamed, WallTime};
 
 pub use self::access_log::{AccessPage, AccessRow};
 pub use self::guests::GuestFile;
@@ -195,6 +196,13 @@ impl Store {
     /// loop.
     pub fn erase(&self, guest: GuestKey) -> Result<(), StoreError> {
         self.write(Entry::Erased(guest))?;
+        self.flush()
+    }
+
+    /// Gives guests other names, or forgets them, at HQ's word; waits until that is durable. Not
+    /// for the loop.
+    pub fn rename(&self, names: Renamed) -> Result<(), StoreError> {
+        self.write(Entry::Renamed(names))?;
         self.flush()
     }
 

@@ -58,6 +58,15 @@ impl Reader {
         Ok(report)
     }
 
+    /// The guests whom staff see by a mask.
+    pub fn masked(&self, mask: &str) -> Result<Vec<GuestKey>, StoreError> {
+        self.store.publish()?;
+        let connection = schema::open_read_only(self.store.path())?;
+        let mut select = connection.prepare("SELECT key FROM guest WHERE mask = ?1")?;
+        let guests = select.query_map([mask], |row| row.get(0).map(GuestKey))?;
+        Ok(guests.collect::<Result<_, _>>()?)
+    }
+
     /// Row counts and the database's size.
     pub fn size(&self) -> Result<Size, StoreError> {
         self.store.publish()?;

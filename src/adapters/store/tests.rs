@@ -6,6 +6,7 @@ mod erase;
 mod figures;
 mod flash;
 mod privacy;
+mod rename;
 mod round_trip;
 mod vouchers;
 

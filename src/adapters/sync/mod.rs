@@ -4,12 +4,25 @@
 //! (`Maitred-Store`, `Maitred-Stream`, `Maitred-First`, `Maitred-Last`); until HQ acknowledges it
 //! the same batch is sent again, byte for byte. HQ answers 200 and `{"watermark": n}`: it has
 //! every row of the stream up to n.
+//!
+//! Where HQ makes the guest keys (`store.key = "hq"`) rows name guests by pseudonyms, and those of
+//! types `consent` and `erased` have the identity `sealed`: `phone:+` and the digits, or `openid:` and
+//! the id. HQ opens it and adds to its answer, or to any later one, who they are:
+//!
+//! ```json
+//! {"watermark": 7, "guests": {"<pseudonym>": "<guest key>", "<guest key>": null}}
+//! ```
+//!
+//! A guest key is any 16 bytes, as 32 hexadecimal digits, that are the same for the same identity;
+//! `null` has the store forget a guest. Rows that are sent later may still name a pseudonym.
 
 pub mod bundle;
+mod names;
 pub mod schedule;
 pub mod vouchers;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -20,13 +33,17 @@ use serde::{Deserialize, Serialize};
 use ureq::Agent;
 
 use super::client::{self, ClientError};
+use super::inbox::{Busy, Inbox};
 use super::store::{Batch, Store, StoreError};
 use crate::config::{Hq, Secret};
+use crate::domain::names::GuestKey;
 
 pub use worker::{Nightly, Schedule};
 
-/// HQ's answer is a number; what is longer is none.
+/// HQ's answer is a number; what is longer is none, unless it names guests.
 const LONGEST_ANSWER: u64 = 4096;
+/// A row's share of an answer that does.
+const LONGEST_NAME: u64 = 100;
 
 /// How to reach HQ.
 #[derive(Clone, Debug)]
@@ -47,6 +64,8 @@ pub struct Settings {
     pub tries: u32,
     /// Before the second try; doubles for each further one.
     pub first_wait: Duration,
+    /// Who hears what HQ says of guests; nobody, if the store makes their keys itself.
+    pub guests: Option<Inbox>,
 }
 
 /// What a run achieved.
@@ -91,14 +110,27 @@ pub enum SyncError {
     /// There is no client.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The gateway did not hear whom HQ named.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// The run was told to stop, or another one is already asked for.
     #[error("the run was not carried out")]
     Stopped,
 }
 
+/// HQ's answer to a batch.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Acknowledgement {
+    /// The last row that HQ has; one of the batch.
+    pub watermark: i64,
+    /// Who is behind a pseudonym, or whom to forget.
+    #[serde(default)]
+    pub guests: BTreeMap<GuestKey, Option<GuestKey>>,
+}
+
 impl Settings {
     /// As configured, with a time-out of 30 s and five tries within about half a minute.
-    pub fn new(hq: &Hq, store_id: &str) -> Self {
+    pub fn new(hq: &Hq, store_id: &str, guests: Option<Inbox>) -> Self {
         Self {
             store_id: store_id.to_owned(),
             url: hq.url.clone(),
@@ -108,6 +140,7 @@ impl Settings {
             timeout: Duration::from_secs(30),
             tries: 5,
             first_wait: Duration::from_secs(2),
+            guests,
         }
     }
 }
@@ -122,7 +155,11 @@ pub fn run(
     let agent = client::agent(&settings.url, settings.ca_file.as_deref(), settings.timeout)?;
     let mut summary = Summary::default();
     while let Some(batch) = store.next_batch(settings.batch)? {
-        let watermark = deliver(&agent, settings, &batch, wait)?;
+        let Acknowledgement { watermark, guests } = deliver(&agent, settings, &batch, wait)?;
+        if let Some(inbox) = &settings.guests {
+            // Until they are on disk the batch counts as not sent.
+            names::learn(guests, inbox, store)?;
+        }
         store.acknowledge(watermark)?;
         summary.batches += 1;
         summary.rows += batch.seqs.iter().filter(|seq| **seq <= watermark).count() as u64;
@@ -131,14 +168,10 @@ pub fn run(
     Ok(summary)
 }
 
-/// Reads HQ's answer to a batch of these rows: the last row that it has, which is one of them.
-pub fn watermark(answer: &[u8], sent: RangeInclusive<i64>) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct Acknowledgement {
-        watermark: i64,
-    }
-    let Acknowledgement { watermark } = serde_json::from_slice(answer).ok()?;
-    sent.contains(&watermark).then_some(watermark)
+/// Reads HQ's answer to a batch of these rows.
+pub fn acknowledgement(answer: &[u8], sent: RangeInclusive<i64>) -> Option<Acknowledgement> {
+    let answer: Acknowledgement = serde_json::from_slice(answer).ok()?;
+    sent.contains(&answer.watermark).then_some(answer)
 }
 
 /// Tries a batch until HQ has taken it or the tries are used up.
@@ -147,13 +180,13 @@ fn deliver(
     settings: &Settings,
     batch: &Batch,
     wait: &mut dyn FnMut(Duration) -> bool,
-) -> Result<i64, SyncError> {
+) -> Result<Acknowledgement, SyncError> {
     let body = compress(&batch.ndjson);
     let mut pause = settings.first_wait;
     let mut tries = 1;
     loop {
         let error = match post(agent, settings, batch, &body) {
-            Ok(watermark) => return Ok(watermark),
+            Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         let (first, last) = (batch.first, batch.last);
@@ -171,7 +204,12 @@ fn deliver(
     }
 }
 
-fn post(agent: &Agent, settings: &Settings, batch: &Batch, body: &[u8]) -> Result<i64, SyncError> {
+fn post(
+    agent: &Agent,
+    settings: &Settings,
+    batch: &Batch,
+    body: &[u8],
+) -> Result<Acknowledgement, SyncError> {
     let mut request = agent
         .post(&settings.url)
         .header("content-type", "application/x-ndjson")
@@ -190,12 +228,14 @@ fn post(agent: &Agent, settings: &Settings, batch: &Batch, body: &[u8]) -> Resul
         status => return Err(SyncError::Refused(status)),
     }
     let wrong = SyncError::Watermark { first: batch.first, last: batch.last };
-    let text = match answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec() {
+    let names = if settings.guests.is_some() { batch.seqs.len() as u64 * LONGEST_NAME } else { 0 };
+    let longest = LONGEST_ANSWER + names;
+    let text = match answer.body_mut().with_config().limit(longest).read_to_vec() {
         Ok(text) => text,
         Err(ureq::Error::BodyExceedsLimit(_)) => return Err(wrong),
         Err(error) => return Err(unreachable(error)),
     };
-    watermark(&text, batch.first..=batch.last).ok_or(wrong)
+    acknowledgement(&text, batch.first..=batch.last).ok_or(wrong)
 }
 
 fn unreachable(error: ureq::Error) -> SyncError {

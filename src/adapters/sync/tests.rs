@@ -1,5 +1,7 @@
 //! Against an HQ that is down, slow, wrong or forgetful.
 
+mod names;
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -126,6 +128,7 @@ fn settings(url: &str) -> Settings {
         timeout: Duration::from_millis(700),
         tries: 3,
         first_wait: Duration::from_millis(20),
+        guests: None,
     }
 }
 
@@ -246,6 +249,7 @@ fn a_wrong_answer_deletes_nothing() {
         Reply::Body("{\"watermark\": \"4\"}"),
         Reply::Body("{\"watermark\": 4.5}"),
         Reply::Body("{\"watermark\": 1e30}"),
+        Reply::Body("{\"watermark\": 4, \"guests\": {\"1\": \"2\"}}"),
         Reply::Flood,
     ];
     for (place, answer) in answers.into_iter().enumerate() {

@@ -1,9 +1,16 @@
-//! Terms of the record, and the alarm for messages.
+//! Who makes guest keys, terms of the record, and the alarm for messages.
 
 use super::{Config, DAY, Found};
+use crate::config::KeyMaker;
 use crate::config::retention::{ACCESS_LOG_LEAST, MOST};
 
 pub(super) fn check(config: &Config, found: &mut Found) {
+    let sealed = config.hq.as_ref().is_some_and(|hq| hq.seal_key.is_some());
+    found.unless(
+        config.store.key == KeyMaker::Router || sealed,
+        "store.key",
+        "is \"hq\" and needs hq.seal_key, to which numbers are sealed",
+    );
     let retention = &config.retention;
     for (path, length) in [
         ("retention.visits", retention.visits),

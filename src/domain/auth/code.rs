@@ -117,7 +117,7 @@ mod tests {
     use crate::domain::policy::AlarmPolicy;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-    const SECRETS: Secrets = Secrets { guest_key: [3; 32] };
+    const SECRETS: Secrets = Secrets { guest_key: [3; 32], voucher_key: [4; 32] };
 
     fn policy() -> CodePolicy {
         CodePolicy {

@@ -334,7 +334,7 @@ fn over(end: Option<WallTime>, now: Option<WallTime>) -> bool {
 mod tests {
     use super::*;
 
-    const SECRETS: Secrets = Secrets { guest_key: [3; 32] };
+    const SECRETS: Secrets = Secrets { guest_key: [2; 32], voucher_key: [3; 32] };
     const WORTH: Worth = Worth {
         zone: None,
         uses: 2,

@@ -16,7 +16,12 @@ fn desk(folder: &tempfile::TempDir, safe: bool) -> Desk {
     );
     let settings: Settings = toml::from_str(&text).unwrap();
     let book = Book::open(folder.path()).unwrap();
-    Desk::new(&settings, SigningKey::from_bytes(&[7; 32]), Secrets { guest_key: [5; 32] }, book)
+    Desk::new(
+        &settings,
+        SigningKey::from_bytes(&[7; 32]),
+        Secrets { guest_key: [5; 32], voucher_key: [0; 32] },
+        book,
+    )
 }
 
 fn card(store: &str) -> Card {

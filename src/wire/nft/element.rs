@@ -3,7 +3,7 @@
 use super::{
     WireError,
     attr::{Attrs, Fields, list},
-    expr::Expr,
+    expr::{Expr, Verdict},
 };
 
 const LIST_ELEM: u16 = 1;
@@ -17,7 +17,7 @@ pub const PER_MESSAGE: usize = 150;
 pub struct Element {
     pub key: Vec<u8>,
     /// What a map maps it to.
-    pub data: Option<Vec<u8>>,
+    pub data: Option<Data>,
     /// The first key behind an interval.
     pub interval_end: bool,
     pub timeout_ms: Option<u64>,
@@ -25,6 +25,31 @@ pub struct Element {
     pub expires_ms: Option<u64>,
     pub user: Vec<u8>,
     pub exprs: Vec<Expr>,
+}
+
+/// What a map maps a key to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    Value(Vec<u8>),
+    Verdict(Verdict),
+}
+
+impl Data {
+    fn emit(&self, a: &mut Attrs) {
+        match self {
+            Self::Value(value) => {
+                a.bytes(1, value);
+            }
+            Self::Verdict(verdict) => verdict.emit(a),
+        }
+    }
+
+    fn parse(f: &Fields<'_>) -> Result<Self, WireError> {
+        match f.get(1) {
+            Some(value) => Ok(Self::Value(value.to_vec())),
+            None => Ok(Self::Verdict(Verdict::parse(f)?)),
+        }
+    }
 }
 
 impl Element {
@@ -43,9 +68,7 @@ impl Element {
             key.bytes(1, &self.key);
         });
         if let Some(data) = &self.data {
-            a.nest(2, |value| {
-                value.bytes(1, data);
-            });
+            a.nest(2, |inner| data.emit(inner));
         }
         if self.interval_end {
             a.u32(3, INTERVAL_END);
@@ -72,7 +95,6 @@ impl Element {
 
     fn parse(buf: &[u8]) -> Result<Self, WireError> {
         let f = Fields::parse(buf)?;
-        let data = f.get(2).map(|_| f.nested(2)?.need(1)).transpose()?;
         let exprs = match (f.get(7), f.get(11)) {
             (_, Some(many)) => Expr::parse_list(many)?,
             (Some(one), None) => vec![Expr::parse(one)?],
@@ -80,7 +102,7 @@ impl Element {
         };
         Ok(Self {
             key: f.nested(1)?.need(1)?.to_vec(),
-            data: data.map(<[u8]>::to_vec),
+            data: f.get(2).map(|_| Data::parse(&f.nested(2)?)).transpose()?,
             interval_end: f.u32_or(3, 0)? & INTERVAL_END != 0,
             timeout_ms: f.opt_u64(4)?,
             expires_ms: f.opt_u64(5)?,

@@ -105,6 +105,11 @@ pub enum Expr {
         dreg: Option<Reg>,
         inverted: bool,
     },
+    /// Does what the map says for the key, if it has it.
+    VerdictMap {
+        map: String,
+        sreg: Reg,
+    },
     /// `fib saddr . iif oif exists`: one byte, 1 if the way back to the packet's source leads out
     /// of the interface that it came in on.
     WayBack {

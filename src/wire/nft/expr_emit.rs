@@ -17,6 +17,7 @@ pub(super) const FIB_OIFNAME: u32 = 2;
 pub(super) const FIB_WAY_OUT: u32 = 2;
 const LIST_ELEM: u16 = 1;
 const REG32_00: u32 = 8;
+pub(super) const REG_VERDICT: u32 = 0;
 
 impl Reg {
     pub(super) fn code(self) -> u32 {
@@ -35,7 +36,7 @@ impl Verdict {
         }
     }
 
-    fn emit(&self, attrs: &mut Attrs) {
+    pub(super) fn emit(&self, attrs: &mut Attrs) {
         attrs.nest(DATA_VERDICT, |v| {
             v.u32(1, self.code().cast_unsigned());
             if let Self::Jump(chain) | Self::Goto(chain) = self {
@@ -64,7 +65,7 @@ impl Expr {
             Self::Payload { .. } => "payload",
             Self::Cmp { .. } => "cmp",
             Self::Bitwise { .. } | Self::Or { .. } => "bitwise",
-            Self::Lookup { .. } => "lookup",
+            Self::Lookup { .. } | Self::VerdictMap { .. } => "lookup",
             Self::WayBack { .. } | Self::WayOut { .. } => "fib",
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Reject(_) => "reject",
@@ -93,7 +94,7 @@ impl Expr {
             Self::WayBack { dreg } => a.u32(1, dreg.code()).u32(2, FIB_OIF).u32(3, FIB_WAY_BACK),
             Self::WayOut { dreg } => a.u32(1, dreg.code()).u32(2, FIB_OIFNAME).u32(3, FIB_WAY_OUT),
             Self::Immediate { dreg, data } => value(a.u32(1, dreg.code()), 2, data),
-            Self::Verdict(verdict) => a.u32(1, 0).nest(2, |data| verdict.emit(data)),
+            Self::Verdict(verdict) => a.u32(1, REG_VERDICT).nest(2, |data| verdict.emit(data)),
             Self::Bitwise { sreg, dreg, mask, xor } => {
                 let len = u32::try_from(mask.len()).unwrap_or(u32::MAX);
                 a.u32(1, sreg.code()).u32(2, dreg.code()).u32(3, len);
@@ -108,6 +109,9 @@ impl Expr {
             Self::Lookup { set, sreg, dreg, inverted } => {
                 opt_reg(a.name(1, set).u32(2, sreg.code()), 3, *dreg);
                 flag(a, 5, *inverted)
+            }
+            Self::VerdictMap { map, sreg } => {
+                a.name(1, map).u32(2, sreg.code()).u32(3, REG_VERDICT)
             }
             other => other.emit_statement(a),
         };

@@ -9,7 +9,7 @@ use super::{
     },
     expr_emit::{
         DATA_VALUE, DATA_VERDICT, EXPR_DATA, EXPR_NAME, FIB_OIF, FIB_OIFNAME, FIB_WAY_BACK,
-        FIB_WAY_OUT,
+        FIB_WAY_OUT, REG_VERDICT,
     },
 };
 
@@ -109,6 +109,9 @@ fn bitwise(f: &Fields<'_>) -> Parsed {
 }
 
 fn lookup(f: &Fields<'_>) -> Parsed {
+    if f.get(3).is_some() && f.u32(3)? == REG_VERDICT {
+        return Ok(Expr::VerdictMap { map: f.name(1)?, sreg: reg(f, 2)? });
+    }
     Ok(Expr::Lookup {
         set: f.name(1)?,
         sreg: reg(f, 2)?,
@@ -119,19 +122,25 @@ fn lookup(f: &Fields<'_>) -> Parsed {
 
 fn immediate(f: &Fields<'_>) -> Parsed {
     let data = f.nested(2)?;
-    let Some(verdict) = data.get(DATA_VERDICT) else {
-        return Ok(Expr::Immediate { dreg: reg(f, 1)?, data: data.need(DATA_VALUE)?.to_vec() });
-    };
-    let v = Fields::parse(verdict)?;
-    let code = v.u32(1)?;
-    Ok(Expr::Verdict(match code.cast_signed() {
-        0 => Verdict::Drop,
-        1 => Verdict::Accept,
-        -3 => Verdict::Jump(v.name(2)?),
-        -4 => Verdict::Goto(v.name(2)?),
-        -5 => Verdict::Return,
-        _ => return Err(WireError::Unknown(1, code)),
-    }))
+    match data.get(DATA_VALUE) {
+        Some(value) => Ok(Expr::Immediate { dreg: reg(f, 1)?, data: value.to_vec() }),
+        None => Ok(Expr::Verdict(Verdict::parse(&data)?)),
+    }
+}
+
+impl Verdict {
+    pub(super) fn parse(data: &Fields<'_>) -> Result<Self, WireError> {
+        let v = data.nested(DATA_VERDICT)?;
+        let code = v.u32(1)?;
+        match code.cast_signed() {
+            0 => Ok(Self::Drop),
+            1 => Ok(Self::Accept),
+            -3 => Ok(Self::Jump(v.name(2)?)),
+            -4 => Ok(Self::Goto(v.name(2)?)),
+            -5 => Ok(Self::Return),
+            _ => Err(WireError::Unknown(1, code)),
+        }
+    }
 }
 
 fn reject(f: &Fields<'_>) -> Parsed {

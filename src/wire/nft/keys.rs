@@ -17,6 +17,8 @@ pub mod datatype {
     pub const IFNAME_ETHER: u32 = IFNAME << 6 | ETHER;
     pub const IFNAME_IPV4: u32 = IFNAME << 6 | IPV4;
     pub const IFNAME_IPV6: u32 = IFNAME << 6 | IPV6;
+    /// `NFT_DATA_VERDICT`
+    pub const VERDICT: u32 = 0xffff_ff00;
 }
 
 /// Length of an interface name in a register (IFNAMSIZ).

@@ -169,7 +169,12 @@ impl Set {
 
     pub fn parse(buf: &[u8]) -> Result<(String, Self), WireError> {
         let f = Fields::parse(buf)?;
-        let data = f.get(7).map(|_| Ok((f.u32(6)?, f.u32(7)?))).transpose()?;
+        let data = match f.get(7) {
+            None => None,
+            // As long as the kernel's own structure, which differs between machines.
+            Some(_) if f.u32(6)? == datatype::VERDICT => Some((datatype::VERDICT, 0)),
+            Some(_) => Some((f.u32(6)?, f.u32(7)?)),
+        };
         let size = match f.get(9) {
             Some(desc) => Some(Fields::parse(desc)?.u32_or(1, 0)?).filter(|size| *size != 0),
             None => None,
@@ -200,7 +205,8 @@ impl Set {
             datatype::IFNAME | datatype::MARK => HOST,
             _ => BIG,
         };
-        let types = [Some(self.key_type), self.data.map(|(kind, _)| kind)];
+        let data = self.data.map(|(kind, _)| kind).filter(|kind| *kind != datatype::VERDICT);
+        let types = [Some(self.key_type), data];
         let record = |(number, kind): (u8, u32)| {
             [number, 4].into_iter().chain(order(kind).to_ne_bytes()).collect::<Vec<u8>>()
         };

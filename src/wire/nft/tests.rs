@@ -1,5 +1,5 @@
 use super::attr::Attrs;
-use super::element::{self, Element};
+use super::element::{self, Data, Element};
 use super::expr::{Base, DynsetOp, Expr, LimitKind, NatKind, Reg};
 use super::keys;
 use super::message::{Reply, replies};
@@ -12,6 +12,7 @@ fn extra() -> Vec<Expr> {
         Expr::Quota { bytes: 1 << 40, consumed: 5, over: true },
         Expr::Nat { kind: NatKind::Snat, family: 2, addr: Some(Reg::R0), port: None },
         Expr::Masquerade,
+        Expr::VerdictMap { map: "m".into(), sreg: Reg(5) },
         Expr::WayBack { dreg: Reg::R4 },
         Expr::WayOut { dreg: Reg::R4 },
         Expr::Or { sreg: Reg::R0, sreg2: Reg::R4, dreg: Reg(15), len: 4 },
@@ -66,7 +67,7 @@ fn flow_tables_name_their_devices() {
 fn elements_survive_the_wire() {
     let one = Element {
         key: keys::device("br-guest", [2, 0, 0, 1, 2, 3]),
-        data: Some(keys::mark(7)),
+        data: Some(Data::Value(keys::mark(7))),
         interval_end: false,
         timeout_ms: Some(1000),
         expires_ms: Some(10),

@@ -52,7 +52,7 @@ fn draw(rng: &mut StdRng, length: usize) -> Code {
 /// The hash of a code of the store's own, as people type it. `None` if it is none.
 pub(in crate::domain) fn hash(secrets: &Secrets, typed: &str) -> Option<Hash> {
     let digits = digits(typed).filter(|digits| digits.len() == LENGTH)?;
-    Some(cut(secrets.keyed(&[b"voucher:", &digits])))
+    Some(cut(secrets.voucher(&digits)))
 }
 
 pub(super) fn salted(salt: &Salt, digits: &[u8]) -> Hash {
@@ -89,7 +89,7 @@ fn digits(typed: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const SECRETS: Secrets = Secrets { guest_key: [3; 32] };
+    const SECRETS: Secrets = Secrets { guest_key: [2; 32], voucher_key: [3; 32] };
 
     #[test]
     fn a_code_is_long_and_is_read_as_people_type_it() {
@@ -114,7 +114,7 @@ mod tests {
             assert_eq!(hash(&SECRETS, wrong), None, "{wrong}");
             assert_eq!(of_hq(wrong), None, "{wrong}");
         }
-        let other = Secrets { guest_key: [4; 32] };
+        let other = Secrets { voucher_key: [4; 32], ..SECRETS };
         assert_ne!(hash(&other, &code), expected, "a copied database is no list of codes");
         assert_ne!(make(&mut rng).0, code);
     }
