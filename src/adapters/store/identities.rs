@@ -28,15 +28,8 @@ impl Book {
              ON CONFLICT (key) DO UPDATE SET mask = excluded.mask",
             params![key, mask],
         )?;
-        if let Some(Sealed(sealed)) = sealed {
-            self.run(
-                "INSERT INTO seal (sealed) SELECT ?2 FROM guest WHERE key = ?1 AND seal IS NULL",
-                params![key, sealed],
-            )?;
-            self.run(
-                "UPDATE guest SET seal = last_insert_rowid() WHERE key = ?1 AND seal IS NULL",
-                [key],
-            )?;
+        if let Some(sealed) = sealed {
+            self.keep_seal(key, sealed)?;
         }
         self.run(
             "INSERT INTO device (mac, zone, guest, boot, verified_ms, verified)
@@ -69,6 +62,21 @@ impl Book {
             told.insert("sealed".into(), sealed.text().into());
         }
         self.outbox.put_event(&self.connection, "consent", (&boot, at), told)
+    }
+
+    /// Keeps the first sealed name of a guest.
+    fn keep_seal(&self, key: &[u8], Sealed(sealed): &Sealed) -> Result<(), StoreError> {
+        let first = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO seal (sealed) SELECT ?2 FROM guest WHERE key = ?1 AND seal IS NULL
+                     AND NOT EXISTS (SELECT 1 FROM identity WHERE guest = ?1)",
+            )?
+            .execute(params![key, sealed])?;
+        if first == 0 {
+            return Ok(());
+        }
+        self.run("UPDATE guest SET seal = last_insert_rowid() WHERE key = ?1", [key])
     }
 
     /// Whether a guest agreed to something else than the last time.
