@@ -111,10 +111,12 @@ impl Domain {
         }
         let mut refused = None;
         for FromHq { mut batch, zone, salt, hashes } in batches.iter().cloned() {
-            let here = zone.map(|name| self.policy.zone_named(&name));
-            // Good in a zone that the store has not, or has not yet.
-            let Some(zone) = here.map_or(Some(None), |zone| zone.map(Some)) else { continue };
-            batch.worth.zone = zone;
+            batch.worth.zone = match zone.map(|name| self.policy.zone_named(&name)) {
+                // Good in a zone that the store has not, or has not yet.
+                Some(None) => continue,
+                Some(here) => here,
+                None => None,
+            };
             match self.vouchers.add_from_hq(batch, (salt, &hashes), now.wall) {
                 Ok(false) => {}
                 Ok(true) => {

@@ -233,6 +233,9 @@ fn what_hq_leaves_out_is_revoked_and_what_it_repeats_changes_nothing() {
     // The first is over: to leave it out is to tidy up, and ends nothing.
     house.pass(seconds(10));
     assert_eq!(house.page(mac(3), using(&code)), refused(Refusal::BadVoucher));
+    let wall = house.now.wall.take();
+    assert_eq!(tell(&mut house, &[&here]), (0, Report::Done), "nobody can tell");
+    house.now.wall = wall;
     assert_eq!(tell(&mut house, &[&here]), (0, Report::Done));
     assert_eq!(house.grants().len(), 2);
     assert_eq!(tell(&mut house, &[]), (2, Report::Done), "a batch, and the session it opened");
