@@ -121,6 +121,7 @@ run_dir = "{folder}/run"
 name = "guest"
 interface = "{BRIDGE}"
 max_clients = 20000
+walled_garden = ["*.garden.example"]
 {self.limits}
 
 {self.staff}
@@ -135,6 +136,12 @@ per_store_day = 100000
 [sms]
 provider = "spool"
 dir = "{self.spool}"
+
+[dns]
+upstreams = ["{self.site.far}"]
+
+[uplink]
+check = false
 """
         )
 

@@ -10,11 +10,13 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 ECHO, DISCARD = 7, 9  # RFC 862, RFC 863
+GARDEN_PORT = 7777
 
 
 def sh(*words, check=True, **options):
@@ -50,6 +52,10 @@ class Lab:
             rules.append("add chain ip sink pre { type filter hook prerouting priority raw; }")
             rules.append(f"add rule ip sink pre udp dport {DISCARD} drop")
         self.fork(self.internet, echo)
+        # Addresses that names of `garden.example` lead to, each to its own.
+        sh("ip", "-n", self.internet, "route", "add", "local", "9.9.0.0/16", "dev", "lo")
+        self.fork(self.internet, numbered_names)
+        self.fork(self.internet, open_doors)
 
     def namespace(self, name):
         name = f"{self.tag}-{name}"
@@ -76,9 +82,12 @@ class Lab:
 
     def spawn(self, namespace, *words, log=subprocess.DEVNULL, wrap=()):
         """Starts a program in the namespace; ended by `stop` or `close`."""
-        words = [f"--net=/run/netns/{namespace}", *wrap, *words]
+        # `ip netns exec` shows the program the namespace's own sysfs, too.
         process = subprocess.Popen(
-            ["nsenter", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ["ip", "netns", "exec", namespace, *wrap, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
         self.processes.append(process)
         return process
@@ -151,6 +160,25 @@ def echo():
     while True:
         data, peer = listener.recvfrom(2048)
         listener.sendto(data, peer)
+
+
+def numbered_names():
+    """A resolver: `n<number>.…` has the address of that number in 9.9.0.0/16 (RFC 1035)."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind(("", 53))
+    while True:
+        question, peer = listener.recvfrom(512)
+        number = int(question[14 : 13 + question[12]])
+        record = struct.pack("!HHHIH2sH", 0xC00C, 1, 1, 60, 4, bytes([9, 9]), number)
+        header = question[:2] + bytes([0x81, 0x80]) + question[4:6] + bytes([0, 1, 0, 0, 0, 0])
+        listener.sendto(header + question[12:] + record, peer)
+
+
+def open_doors():
+    """Lets everybody connect."""
+    with socket.create_server(("", GARDEN_PORT), backlog=4096) as server:
+        while True:
+            server.accept()[0].close()
 
 
 class Site:

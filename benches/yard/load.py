@@ -13,7 +13,7 @@ import time
 import urllib.parse
 
 from . import http
-from .lab import DISCARD, ECHO, inside
+from .lab import DISCARD, ECHO, GARDEN_PORT, inside
 
 UDP_SEGMENT = 103  # linux/udp.h: the kernel cuts one send into datagrams of this size
 PAYLOAD = 18  # with UDP, IPv4, Ethernet and its checksum: a frame of 64 bytes
@@ -136,6 +136,26 @@ def login(contender, guest):
         if "answer" not in times or not contender.logged_in(pending) or "packet" not in times:
             raise SystemExit(f"{contender.name}: guest {guest} logged in but got no packet through")
     return times
+
+
+def garden(contender, tries, strangers):
+    """Strangers ask for a garden name, and send a SYN the moment that the answer is there; how many
+    of them get through at once."""
+    site, through = contender.site, 0
+    site.plug(strangers)
+    for number in range(tries):
+        guest = strangers[number * len(strangers) // tries]
+        name = f"n{number}".encode()
+        question = bytes([len(name)]) + name + b"\6garden\7example\0" + b"\0\1\0\1"
+        with site.socket(guest, socket.SOCK_DGRAM) as asker, site.socket(guest) as door:
+            asker.settimeout(5)
+            asker.sendto(struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + question, (site.gateway, 53))
+            address = socket.inet_ntoa(asker.recv(512)[-4:])
+            door.settimeout(0.9)  # shorter than the second try of a SYN
+            with contextlib.suppress(OSError):
+                door.connect((address, GARDEN_PORT))
+                through += 1
+    return {"through": through, "tries": tries}
 
 
 def changes(namespace):

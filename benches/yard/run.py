@@ -15,6 +15,7 @@ LEVELS = (1, 1000, 10000)
 LOGIN_GUESTS = 20000
 ARRIVALS = range(20500, 20700)
 READER = 20900
+GARDEN_GUESTS = 21000
 VISITS = 1_000_000
 REBUILDS = 20
 
@@ -28,6 +29,7 @@ class Plan:
         self.redirect_rounds = 1 if quick else 3
         self.logins = 20 if quick else 200
         self.idle = 5 if quick else 30
+        self.garden = 2000 if quick else 10000
         self.flows = 50000
         self.staff_pages = 30 if quick else 200
         self.starts = 1 if quick else 3
@@ -94,6 +96,10 @@ def run(lab, folder, kinds, quick):
             say("idle")
     results["logins"] = {c.name: logins(c, plan) for c in daemons}
     say("logins")
+    # A stranger may begin 200 connections at once; each try is two of them.
+    askers = range(GARDEN_GUESTS, GARDEN_GUESTS + plan.garden // 40)
+    results["garden"] = {c.name: load.garden(c, plan.garden, askers) for c in ours}
+    say("garden")
     results["restart"] = {c.name: load.restart_under_traffic(c) for c in daemons}
     for contender in daemons:
         results["restart"][contender.name]["guests"] = contender.granted

@@ -23,6 +23,13 @@ def markdown(results):
     ):
         found = {n: one[what] for n, one in results.get("logins", {}).items() if what in one}
         table.times(found, f"{name}, ms (p50, p99)", budget)
+    table.row(
+        "garden",
+        "SYN straight after the answer of a garden name: through",
+        lambda one: f"{one['through']:,} of {one['tries']:,}",
+        "all",
+        lambda one: one["through"] == one["tries"],
+    )
     for connections in (1, 32, 256):
         what = f"redirects a second, {connections} connection{'s' if connections > 1 else ''}"
         metric = f"redirects {connections}"

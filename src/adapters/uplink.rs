@@ -2,6 +2,7 @@
 //! phone's own connectivity check now and then, as a line may be dead behind a good carrier.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -145,7 +146,11 @@ pub fn has_default_route() -> bool {
     let [v4, v6] = routes.map(Option::unwrap_or_default);
     default_routes(&v4, &v6).any(|interface| {
         let carrier = Path::new("/sys/class/net").join(interface).join("carrier");
-        fs::read_to_string(carrier).is_ok_and(|carrier| carrier.trim() == "1")
+        match fs::read_to_string(carrier) {
+            Ok(carrier) => carrier.trim() == "1",
+            // A sysfs of another network namespace: the route knows the interface, it does not.
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     })
 }
 

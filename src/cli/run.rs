@@ -57,13 +57,16 @@ pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     privileges::give_up(config.store.user.as_deref(), &folders(config))?;
     let lock = Lock::take(&config.store.run_dir)?;
     raise_descriptors();
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(STACK)
         .build()
-        .context("starting the runtime")?
-        .block_on(serve(path, config, &lock))
+        .context("starting the runtime")?;
+    let outcome = runtime.block_on(serve(path, config, &lock));
+    // What still blocks a thread, as a check of a dead line does, holds up nobody's restart.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// What `store.user` must be able to write to. dnsmasq, another user, reads its own.

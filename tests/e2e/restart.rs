@@ -258,3 +258,25 @@ fn a_restart_gives_nobody_a_new_allowance_of_messages() {
     other.log_in(&gateway);
     assert!(other.online());
 }
+
+#[test]
+fn a_check_that_hears_nothing_holds_up_no_stop() {
+    let lab = Lab::new(0);
+    let dead = "203.0.113.253";
+    let rules = format!(
+        "table ip dead {{ chain in {{ type filter hook prerouting priority raw ; \
+         ip daddr {dead} drop ; }} ; }}"
+    );
+    let loaded = lab.internet.netns.exec(&["nft", &rules]);
+    assert!(loaded.success, "{loaded:?}");
+    std::fs::write(lab.router.resolv_conf(), format!("nameserver {dead}\n")).unwrap();
+    let gateway = lab.maitred(&Settings::new().with("[uplink]", "check = true"));
+    let asks = ["ss", "-Huna", "dst", dead];
+    until(std::time::Duration::from_secs(20), "a check to begin", || {
+        (!lab.router.exec(&asks).stdout.is_empty()).then_some(())
+    });
+    let began = std::time::Instant::now();
+    gateway.term();
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+}
