@@ -30,7 +30,7 @@ pub(super) enum Verb {
     Sign {
         /// The bundle's JSON.
         file: PathBuf,
-        /// The file of the key that signs; the stores have its public half in hq.bundle_key.
+        /// The file of the key that signs; the public half is for the stores.
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
         /// Where the signed bundle goes, whole or not at all.

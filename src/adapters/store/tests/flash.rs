@@ -20,7 +20,7 @@ fn arrival(n: u64, mac: Mac, at: BootTime) -> Vec<Record> {
         Record::VisitOpened { visit: VisitId(n), zone, mac, guest: None, at },
     ];
     let attempt = Attempt::Pass;
-    records.extend((n % 3 == 0).then_some(Record::Attempted { attempt, mac, at }));
+    records.extend(n.is_multiple_of(3).then_some(Record::Attempted { attempt, mac, at }));
     records
 }
 
