@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::auth::voucher::{SavedBatch, Which, Worth};
-use super::effect::Refusal;
+use super::auth::voucher::{FromHq, Known, SavedBatch, Which, Worth};
+use super::effect::{Attempt, Refusal};
 use super::names::{
     GuestKey, Mac, Mark, OpenId, Phone, Renamed, RequestId, SessionId, WallTime, ZoneId,
 };
@@ -170,6 +170,8 @@ pub enum Ask {
     Follow {
         /// As in the path.
         token: String,
+        /// What the guest agreed to.
+        consent: Consent,
     },
     /// Use a voucher.
     UseVoucher {
@@ -248,6 +250,8 @@ pub enum Command {
         /// What each is good for.
         worth: Worth,
     },
+    /// Every batch of HQ's that is good.
+    VouchersFromHq(Vec<FromHq>),
     /// Every batch of vouchers that is of use.
     Vouchers,
     /// Make vouchers worth nothing, and end the sessions that they opened.
@@ -293,10 +297,14 @@ pub struct Snapshot {
     pub devices: Vec<SavedDevice>,
     /// Messages that still count towards the limits, oldest first.
     pub messages: Vec<SavedMessage>,
+    /// Wrong vouchers and passes that still count, oldest first.
+    pub attempts: Vec<SavedAttempt>,
     /// Batches of vouchers that may be used.
     pub vouchers: Vec<SavedBatch>,
-    /// The newest batch there ever was; zero if none.
+    /// The newest batch of the store's own that there ever was; zero if none.
     pub last_batch: u32,
+    /// All batches that HQ ever sent.
+    pub batches_from_hq: Vec<(u32, Known)>,
 }
 
 /// A session as the kernel still holds it at the start.
@@ -323,6 +331,8 @@ pub struct SavedSession {
     pub identity: super::policy::Identity,
     /// When it started; `None` if that was before this boot.
     pub started: Option<super::names::BootTime>,
+    /// How often the guest has lengthened it.
+    pub extended: u8,
 }
 
 /// A visit as read back from disk.
@@ -365,6 +375,17 @@ pub struct SavedMessage {
     /// In which zone, if there still is that zone.
     pub zone: Option<ZoneId>,
     /// How long ago; zero if no clock can tell, so that a power cut gives nobody a new allowance.
+    pub age: Duration,
+}
+
+/// What a device did before this start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedAttempt {
+    /// What.
+    pub attempt: Attempt,
+    /// Which device.
+    pub mac: Mac,
+    /// How long ago; zero if no clock can tell.
     pub age: Duration,
 }
 

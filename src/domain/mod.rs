@@ -8,6 +8,7 @@ mod device;
 pub mod effect;
 pub mod event;
 mod extend;
+mod follows;
 pub mod garden;
 mod guest;
 mod identify;

@@ -36,6 +36,9 @@ await phone(language, pictures, inside, async (page, look) => {
   writeFileSync(codeFile, `${code}\n`);
 
   await page.goto(await answered());
+  await look("follow-link");
+  await page.locator('input[name="terms"]').tap();
+  await page.locator('form[action^="/f/"] button').tap();
   await page.waitForSelector('form[action="/logout"]');
   await look("follow-online");
   await page.goto("http://example.com/");

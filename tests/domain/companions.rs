@@ -112,7 +112,7 @@ fn the_cap_holds_across_a_start() {
         let effects = first.ask(mac(device), Ask::SubmitCode { code });
         sessions.extend(records(&effects).into_iter().filter_map(|record| match record {
             Record::SessionStarted { grant, identity, .. } => {
-                Some(SavedSession { grant, identity, started: None })
+                Some(SavedSession { grant, identity, started: None, extended: 0 })
             }
             _ => None,
         }));

@@ -51,7 +51,7 @@ fn who_is_blocked_goes_at_once_and_reads_why() {
     };
     assert_eq!((grant.session, blocked), (session, &[mac(1)].into()));
     assert_eq!(ends(&effects), [EndReason::Revoked]);
-    for ask in [Ask::Show, code_to(1), Ask::Follow { token: token(mac(1), 1) }] {
+    for ask in [Ask::Show, code_to(1), following(token(mac(1), 1))] {
         assert_eq!(house.page(mac(1), ask), View::Blocked);
     }
     let grant =
@@ -125,6 +125,7 @@ fn who_is_expected_is_let_in_and_counted() {
             grant,
             identity: Identity::Preemptive,
             started: None,
+            extended: 0,
         });
         Snapshot { sessions: saved.collect(), ..Snapshot::default() }
     };
@@ -148,7 +149,7 @@ fn other_zones_are_refused() {
 
 /// What a token for the zone `guest` is refused with.
 fn token_page(house: &mut House) -> Option<View> {
-    let page = house.page(mac(1), Ask::Follow { token: token(mac(1), 1) });
+    let page = house.page(mac(1), following(token(mac(1), 1)));
     (!matches!(page, View::Online { .. })).then_some(page)
 }
 
@@ -287,6 +288,7 @@ fn a_restart_finds_a_roaming_session_wherever_the_kernel_names_it() {
     let saved = maitred::domain::event::SavedSession {
         identity: Identity::Staff,
         started: None,
+        extended: 0,
         grant: grant.clone(),
     };
     let snapshot = Snapshot { sessions: vec![saved], ..Snapshot::default() };

@@ -120,7 +120,7 @@ texts! { ReturnTexts: title, text, submit }
 texts! { CodeTexts: title, sent, label, submit, again_in, again_now, change, over }
 texts! { FollowTexts:
     instead, begin, title, pass, find, send, code, open, qr, waiting,
-    app, again, wifi, change,
+    app, again, wifi, linked, change,
 }
 texts! { VoucherTexts: have, title, label, hint, text, submit, instead }
 texts! { DeviceTexts: title, here, unnamed, since, end }
