@@ -42,8 +42,8 @@ use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config, KeyMaker, Sms};
 use crate::domain::Domain;
-use crate::domain::event::Snapshot;
 use crate::domain::names::ZoneId;
+use crate::domain::saved::Snapshot;
 use crate::gateway::{Gateway, Hands};
 
 /// Connections in flight are answered within this; the pages' own limit is shorter.

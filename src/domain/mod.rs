@@ -25,6 +25,7 @@ mod reload;
 pub mod report;
 mod restore;
 mod roam;
+pub mod saved;
 mod session;
 mod sessions;
 mod visit;

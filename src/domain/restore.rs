@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Domain;
 use super::device::{Key, STRANGERS};
 use super::effect::{Effect, EndReason, Firewall, Grant, Record};
-use super::event::{Live, SavedSession, SavedVisit, Snapshot};
 use super::names::{Now, SessionId};
 use super::policy::{Identity, Limits};
+use super::saved::{Live, SavedSession, SavedVisit, Snapshot};
 use super::session::{Session, second};
 use super::visit::Visit;
 

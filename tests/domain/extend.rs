@@ -1,8 +1,9 @@
 //! More time for a guest, and what the page says while the kernel decides.
 
 use maitred::domain::effect::{EndReason, Firewall, Record, View};
-use maitred::domain::event::{Ask, Command, Event, SavedSession, Snapshot, Usage};
+use maitred::domain::event::{Ask, Command, Event, Usage};
 use maitred::domain::policy::Overrides;
+use maitred::domain::saved::{SavedSession, Snapshot};
 
 use crate::house::*;
 

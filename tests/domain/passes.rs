@@ -1,8 +1,9 @@
 //! The temporary pass to the app.
 
 use maitred::domain::effect::{Attempt, Firewall, Pass, Record, Refusal, Report, View};
-use maitred::domain::event::{Ask, Command, Event, SavedAttempt, Snapshot};
+use maitred::domain::event::{Ask, Command, Event};
 use maitred::domain::policy::{PassPolicy, Policy};
+use maitred::domain::saved::{SavedAttempt, Snapshot};
 
 use crate::house::{House, ZONE, firewall, mac, policy, records, seconds, view};
 

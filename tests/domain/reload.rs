@@ -1,9 +1,10 @@
 //! New rules, other limits and other zones while guests are online.
 
 use maitred::domain::effect::{Effect, EndReason, Firewall, Record, Report, View};
-use maitred::domain::event::{Ask, Client, Command, Event, Evidence, Sighting, Snapshot};
+use maitred::domain::event::{Ask, Client, Command, Event, Evidence, Sighting};
 use maitred::domain::names::{Mac, ZoneId};
 use maitred::domain::policy::{Identity, Limits, Overrides, Policy};
+use maitred::domain::saved::Snapshot;
 
 use crate::house::*;
 
@@ -121,7 +122,7 @@ fn who_is_expected_is_let_in_and_counted() {
     // A restart keeps it, unless the list does not.
     let snapshot = |house: &House| {
         let grants = house.domain.grants(house.now.boot);
-        let saved = grants.into_iter().map(|grant| maitred::domain::event::SavedSession {
+        let saved = grants.into_iter().map(|grant| maitred::domain::saved::SavedSession {
             grant,
             identity: Identity::Preemptive,
             started: None,
@@ -285,14 +286,14 @@ fn a_restart_finds_a_roaming_session_wherever_the_kernel_names_it() {
     let mut house = House::new(two_zones(true));
     let session = house.log_in(mac(1), 1);
     let grant = house.domain.grants(house.now.boot).pop().unwrap();
-    let saved = maitred::domain::event::SavedSession {
+    let saved = maitred::domain::saved::SavedSession {
         identity: Identity::Staff,
         started: None,
         extended: 0,
         grant: grant.clone(),
     };
     let snapshot = Snapshot { sessions: vec![saved], ..Snapshot::default() };
-    let live = maitred::domain::event::Live {
+    let live = maitred::domain::saved::Live {
         session,
         zone: ZoneId(1),
         mac: mac(1),

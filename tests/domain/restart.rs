@@ -1,11 +1,10 @@
 use std::time::Duration;
 
 use maitred::domain::effect::{EndReason, Firewall, Grant, Record, Refusal, Report, View};
-use maitred::domain::event::{
-    Ask, Command, Event, Live, SavedGuest, SavedSession, SavedVisit, Snapshot, Usage,
-};
+use maitred::domain::event::{Ask, Command, Event, Usage};
 use maitred::domain::names::{BootTime, GuestKey, Mac, Mark, SessionId, VisitId, WallTime};
 use maitred::domain::policy::{Identity, Limits, Overrides};
+use maitred::domain::saved::{Live, SavedGuest, SavedSession, SavedVisit, Snapshot};
 
 use crate::house::*;
 

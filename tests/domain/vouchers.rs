@@ -1,8 +1,9 @@
 use maitred::domain::auth::voucher::{Batch, FromHq, HQ, SavedBatch, Worth, make_for_stores};
 use maitred::domain::effect::{Effect, EndReason, Method, Record, Refusal, Report, View};
-use maitred::domain::event::{Ask, Command, Consent, Event, SavedSession, Snapshot};
+use maitred::domain::event::{Ask, Command, Consent, Event};
 use maitred::domain::names::{Mac, WallTime, ZoneId};
 use maitred::domain::policy::{Identity, Overrides, Policy};
+use maitred::domain::saved::{SavedSession, Snapshot};
 
 use crate::house::*;
 

@@ -36,8 +36,8 @@ use self::writer::{Counters, Job, Writer};
 use super::inbox::Inbox;
 use crate::config::Retention;
 use crate::domain::effect::Record;
-use crate::domain::event::Snapshot;
 use crate::domain::names::{GuestKey, Now, Renamed, WallTime};
+use crate::domain::saved::Snapshot;
 
 pub use self::access_log::{AccessPage, AccessRow};
 pub use self::guests::GuestFile;

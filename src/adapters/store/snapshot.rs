@@ -9,13 +9,13 @@ use super::StoreError;
 use super::book::{Book, int};
 use crate::domain::auth::voucher::VoucherId;
 use crate::domain::effect::{Attempt, EndReason, Grant};
-use crate::domain::event::{
-    SavedAttempt, SavedDevice, SavedGuest, SavedMessage, SavedSession, SavedVisit, Snapshot,
-};
 use crate::domain::names::{
     BootTime, GuestKey, Mac, Mark, Now, SessionId, VisitId, WallTime, ZoneId,
 };
 use crate::domain::policy::{Identity, Limits};
+use crate::domain::saved::{
+    SavedAttempt, SavedDevice, SavedGuest, SavedMessage, SavedSession, SavedVisit, Snapshot,
+};
 
 /// Devices beyond the newest so many are not worth the memory.
 const DEVICES: u32 = 10_000;

@@ -20,9 +20,10 @@ use super::*;
 use crate::adapters::inbox::{Envelope, Inbox};
 use crate::clock;
 use crate::domain::effect::{Attempt, EndReason, Grant, Method};
-use crate::domain::event::{Consent, Event, Snapshot};
+use crate::domain::event::{Consent, Event};
 use crate::domain::names::{BootTime, GuestKey, Mac, Mark, SessionId, VisitId, WallTime, ZoneId};
 use crate::domain::policy::{Identity, Limits};
+use crate::domain::saved::Snapshot;
 
 /// A store in a folder, and the loop's end of its inbox.
 pub(in crate::adapters) struct Bench {

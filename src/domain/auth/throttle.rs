@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::domain::effect::{Attempt, Refusal};
-use crate::domain::event::{SavedAttempt, SavedMessage};
 use crate::domain::names::{BootTime, GuestKey, Mac, ZoneId};
 use crate::domain::policy::{CodePolicy, PassPolicy};
+use crate::domain::saved::{SavedAttempt, SavedMessage};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
