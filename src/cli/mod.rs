@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 it is done; 1 it failed; 2 the arguments make no sense; 3 the daemon is not running.
 
+#[cfg(feature = "hq")]
+mod bundle;
 mod check;
 mod clients;
 mod doctor;
@@ -93,6 +95,10 @@ enum Verb {
     /// Make, list and revoke vouchers.
     #[command(subcommand)]
     Voucher(voucher::Verb),
+    /// Make vouchers for stores, and sign the bundle that brings them.
+    #[cfg(feature = "hq")]
+    #[command(subcommand)]
+    Bundle(bundle::Verb),
     /// Be the backend of the stores' WeChat account, until a signal.
     #[cfg(feature = "hq")]
     Hq(hq::Arguments),
@@ -149,6 +155,8 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Export(export) => export::export(config, export),
         Verb::Token(token) => token::token(&token),
         Verb::Voucher(verb) => voucher::voucher(config, verb),
+        #[cfg(feature = "hq")]
+        Verb::Bundle(verb) => bundle::bundle(verb),
         #[cfg(feature = "hq")]
         Verb::Hq(arguments) => hq::hq(&arguments),
         Verb::Password => password::password(),

@@ -42,8 +42,8 @@ use crate::adapters::{firewall, keys, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config, KeyMaker, Sms};
 use crate::domain::Domain;
-use crate::domain::event::Snapshot;
 use crate::domain::names::ZoneId;
+use crate::domain::saved::Snapshot;
 use crate::gateway::{Gateway, Hands};
 
 /// Connections in flight are answered within this; the pages' own limit is shorter.
@@ -120,7 +120,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let account = services::account(config, &store, &inbox)?;
     let guests = Guests::new(store.clone(), inbox.clone());
-    let (site, bundles, uplink) = site(config, guests.clone(), &texts, account.as_ref())?;
+    let (site, bundles, uplink) = site(config, &inbox, guests.clone(), &texts, account.as_ref())?;
     let (mut pages, certificate) =
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
@@ -191,6 +191,7 @@ fn open_store(
 /// their looks, and what they say of the line.
 fn site(
     config: &Config,
+    inbox: &Inbox,
     guests: Guests,
     texts: &Arc<Catalogues>,
     account: Option<&Account>,
@@ -199,7 +200,7 @@ fn site(
     for problem in problems {
         warn!(%problem, "a picture is left out");
     }
-    let (bundles, brand) = Bundles::open(config, base);
+    let (bundles, brand) = Bundles::open(config, base, inbox);
     let (uplink, line) = watch::channel(Line::default());
     let site = portal::Portal {
         brand,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::limits::{self, Limits};
@@ -16,9 +17,10 @@ use crate::adapters::control::Ask;
 use crate::adapters::http::catalogue::Catalogues;
 use crate::adapters::http::sheet::Sheet;
 use crate::config::Config;
-use crate::domain::auth::voucher::{BATCH, Which};
+use crate::domain::auth::voucher::{BATCH, HQ, Which, name};
 use crate::domain::event::Language;
 use crate::domain::names::WallTime;
+use crate::domain::policy::Overrides;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
@@ -26,8 +28,8 @@ pub(super) enum Verb {
     New(Box<New>),
     /// Show the batches that are of use.
     List(Output),
-    /// Make a batch, such as 3, or one of its vouchers, such as 3-17, worth nothing, and end what
-    /// they opened.
+    /// Make a batch, such as 3 or hq3, or one of its vouchers, such as 3-17, worth nothing, and end
+    /// what they opened.
     Revoke {
         /// Which.
         which: Which,
@@ -38,13 +40,13 @@ pub(super) enum Verb {
 pub(super) struct New {
     /// How many.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(BATCH)))]
-    count: u16,
+    pub(super) count: u16,
     /// Uses of each, one device a use.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    uses: u16,
+    pub(super) uses: u16,
     /// A use lasts this long, whether or not the device is there.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=366 * 24 * 60))]
-    minutes: u32,
+    pub(super) minutes: u32,
     /// Bytes a second, such as 500kB, each way; none lifts the zone's limit.
     #[arg(long, value_name = "AMOUNT", value_parser = limits::limit)]
     rate: Option<u64>,
@@ -55,7 +57,7 @@ pub(super) struct New {
     expires: Option<Date>,
     /// The name of the one zone where they are good.
     #[arg(long)]
-    zone: Option<String>,
+    pub(super) zone: Option<String>,
     /// Write a printable sheet to this file, which must be new.
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
@@ -64,7 +66,59 @@ pub(super) struct New {
     language: Language,
     /// The portal's address for the sheet's QR codes; by portal.name if unset.
     #[arg(long, value_name = "URL")]
-    portal: Option<String>,
+    pub(super) portal: Option<String>,
+}
+
+impl New {
+    /// What differs from the zone's limits.
+    pub(super) fn overrides(&self) -> Overrides {
+        let limits = self.limits.overrides();
+        Overrides {
+            upload_rate: limits.upload_rate.or(self.rate),
+            download_rate: limits.download_rate.or(self.rate),
+            ..limits
+        }
+    }
+
+    /// The end of the last day, in a time zone.
+    pub(super) fn end(&self, zone: TimeZone) -> anyhow::Result<Option<WallTime>> {
+        let Some(last) = self.expires else { return Ok(None) };
+        let next = last.tomorrow()?.to_zoned(zone)?;
+        Ok(Some(WallTime(next.timestamp().as_millisecond())))
+    }
+
+    /// Makes the sheet's file, if there is to be one: before the codes are told, which is once.
+    pub(super) fn open_sheet(&self, portal: Option<&str>) -> anyhow::Result<Option<File>> {
+        if self.sheet.is_some() && portal.is_none() {
+            eprintln!("maitred: the portal's address is not known: the sheet has no QR codes");
+        }
+        self.sheet.as_deref().map(create).transpose()
+    }
+
+    /// Nothing came of it: takes the sheet's file away.
+    pub(super) fn drop_sheet(&self) {
+        if let Some(path) = &self.sheet {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Prints the codes, and draws the sheet.
+    pub(super) fn hand_out(
+        &self,
+        (batch, codes): (&str, &[String]),
+        (store, portal): (&str, Option<&str>),
+        sheet: Option<File>,
+    ) -> anyhow::Result<()> {
+        for (code, number) in codes.iter().zip(1..) {
+            print::line(&format!("{batch}-{number}  {code}"))?;
+        }
+        let Some(mut file) = sheet else { return Ok(()) };
+        let length = Duration::from_mins(self.minutes.into());
+        let expires = self.expires.map(|date| date.to_string());
+        let page = Sheet { store, portal, batch, codes, length, uses: self.uses, expires };
+        let page = page.render(&Catalogues::load()?, self.language).context("drawing the sheet")?;
+        file.write_all(page.as_bytes()).context("writing the sheet")
+    }
 }
 
 pub(super) fn voucher(config: &Path, verb: Verb) -> anyhow::Result<()> {
@@ -89,43 +143,20 @@ fn make(path: &Path, new: &New) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     anyhow::ensure!(config.voucher.enabled, "the portal takes no vouchers: set voucher.enabled");
     let portal = new.portal.clone().or_else(|| portal(&config));
-    if new.sheet.is_some() && portal.is_none() {
-        eprintln!("maitred: neither portal.name nor --portal: the sheet has no QR codes");
-    }
-    // Opened first: the codes are told once.
-    let sheet = new.sheet.as_deref().map(create).transpose()?;
-    let mut limits = new.limits.overrides();
-    limits.upload_rate = limits.upload_rate.or(new.rate);
-    limits.download_rate = limits.download_rate.or(new.rate);
+    let sheet = new.open_sheet(portal.as_deref())?;
     let wanted = Ask::MakeVouchers {
         count: new.count,
         uses: new.uses,
         seconds: new.minutes * 60,
-        limits,
-        expires: new.expires.map(|last| end_of(last, &config)).transpose()?,
+        limits: new.overrides(),
+        expires: new.end(config.store.zone()?)?,
         zone: new.zone.clone(),
     };
-    let answer = ask(path, wanted, PATIENCE).inspect_err(|_| {
-        if let Some(path) = &new.sheet {
-            let _ = std::fs::remove_file(path);
-        }
-    })?;
+    let answer = ask(path, wanted, PATIENCE).inspect_err(|_| new.drop_sheet())?;
     let made: Made = serde_json::from_value(answer).context("the daemon's vouchers")?;
-    for (code, number) in made.codes.iter().zip(1..) {
-        print::line(&format!("{}-{number}  {code}", made.batch))?;
-    }
-    let Some(mut file) = sheet else { return Ok(()) };
-    let page = Sheet {
-        store: config.brand.name.as_deref().unwrap_or(&config.store.name),
-        portal: portal.as_deref(),
-        batch: made.batch,
-        codes: &made.codes,
-        length: Duration::from_mins(new.minutes.into()),
-        uses: new.uses,
-        expires: new.expires.map(|date| date.to_string()),
-    };
-    let page = page.render(&Catalogues::load()?, new.language).context("drawing the sheet")?;
-    file.write_all(page.as_bytes()).context("writing the sheet")
+    let store = config.brand.name.as_deref().unwrap_or(&config.store.name);
+    let batch = name(made.batch);
+    new.hand_out((&batch, &made.codes), (store, portal.as_deref()), sheet)
 }
 
 /// A file that its owner alone can read.
@@ -146,12 +177,6 @@ fn portal(config: &Config) -> Option<String> {
     })
 }
 
-/// The end of a day in the store's time zone.
-fn end_of(last: Date, config: &Config) -> anyhow::Result<WallTime> {
-    let next = last.tomorrow()?.to_zoned(config.store.zone()?)?;
-    Ok(WallTime(next.timestamp().as_millisecond()))
-}
-
 fn language(text: &str) -> Result<Language, &'static str> {
     match text {
         "zh-CN" => Ok(Language::Chinese),
@@ -164,6 +189,7 @@ fn language(text: &str) -> Result<Language, &'static str> {
 #[derive(Deserialize)]
 struct Row {
     batch: u32,
+    hq: bool,
     count: u16,
     uses: u16,
     seconds: u64,
@@ -193,7 +219,7 @@ fn list(path: &Path, output: &Output) -> anyhow::Result<()> {
             None => "-".into(),
         };
         [
-            row.batch.to_string(),
+            name(if row.hq { row.batch | HQ } else { row.batch }),
             row.count.to_string(),
             row.uses.to_string(),
             row.used.to_string(),

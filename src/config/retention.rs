@@ -24,6 +24,8 @@ pub struct Retention {
     pub devices: Length,
     /// What guests agreed to, once no device of theirs is known any more.
     pub consents: Length,
+    /// Uses of vouchers, with the terms agreed to, from their begin.
+    pub voucher_uses: Length,
     /// The access log: 184 days, which are six months, at least.
     pub access_log: Length,
     /// Rows that wait for HQ; beyond that the oldest go, nobody's first.
@@ -40,6 +42,7 @@ impl Default for Retention {
             sessions: days(184),
             devices: days(366),
             consents: days(1096),
+            voucher_uses: days(366),
             access_log: Length(ACCESS_LOG_LEAST),
             outbox_rows: 1_000_000,
             outbox_bytes: Amount(64 << 20),

@@ -39,6 +39,9 @@ impl Domain {
             Command::MakeVouchers { count, worth } => {
                 Some(self.make_vouchers(count, worth, now, effects))
             }
+            Command::VouchersFromHq(ref batches) => {
+                Some(self.vouchers_from_hq(batches, now, effects))
+            }
             Command::Vouchers => Some(self.list_vouchers()),
             Command::RevokeVouchers(which) => Some(self.revoke_vouchers(which, now, effects)),
             Command::Erase { guest } => {
@@ -149,6 +152,7 @@ impl Domain {
             limits,
             length: Some(length.unwrap_or(default_length)),
             extended: 0,
+            terms: "",
         };
         self.open(key, opening, Some(Waiter::Control(request)), now, effects)
             .map_err(|_| "too many devices are online")

@@ -11,7 +11,7 @@ use super::names::{GuestKey, Mac, Mark, Phone, RequestId, SessionId, ZoneId};
 use super::policy::Limits;
 
 pub use super::reason::{EndReason, Method};
-pub use super::record::Record;
+pub use super::record::{Attempt, Record};
 pub use super::report::{BatchRow, ClientRow, Report, Status};
 
 /// Something to be done.

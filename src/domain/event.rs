@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::auth::voucher::{SavedBatch, Which, Worth};
+use super::auth::voucher::{FromHq, Which, Worth};
 use super::effect::Refusal;
-use super::names::{
-    GuestKey, Mac, Mark, OpenId, Phone, Renamed, RequestId, SessionId, WallTime, ZoneId,
-};
+use super::names::{GuestKey, Mac, OpenId, Phone, Renamed, RequestId, SessionId, ZoneId};
 use super::policy::{Overrides, Policy};
 
 /// Something that happened.
@@ -175,6 +173,8 @@ pub enum Ask {
     Follow {
         /// As in the path.
         token: String,
+        /// What the guest agreed to.
+        consent: Consent,
     },
     /// Use a voucher.
     UseVoucher {
@@ -253,6 +253,8 @@ pub enum Command {
         /// What each is good for.
         worth: Worth,
     },
+    /// Every batch of HQ's that is good.
+    VouchersFromHq(Vec<FromHq>),
     /// Every batch of vouchers that is of use.
     Vouchers,
     /// Make vouchers worth nothing, and end the sessions that they opened.
@@ -277,109 +279,4 @@ pub struct Usage {
     pub down: u64,
     /// A quota is reached: the kernel lets nothing through any more.
     pub spent: bool,
-}
-
-/// What the disk and the kernel still know of the time before this start.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// The next free session number.
-    pub next_session: u64,
-    /// The next free visit number.
-    pub next_visit: u64,
-    /// Sessions without an end.
-    pub sessions: Vec<SavedSession>,
-    /// Visits without an end.
-    pub visits: Vec<SavedVisit>,
-    /// Devices whose guest is known: who and when last verified.
-    pub guests: Vec<SavedGuest>,
-    /// One-time numbers of follow tokens already used, with their expiry.
-    pub used_tokens: Vec<([u8; 16], WallTime)>,
-    /// Devices, newest first, as far as they are worth remembering.
-    pub devices: Vec<SavedDevice>,
-    /// Messages that still count towards the limits, oldest first.
-    pub messages: Vec<SavedMessage>,
-    /// Batches of vouchers that may be used.
-    pub vouchers: Vec<SavedBatch>,
-    /// The newest batch there ever was; zero if none.
-    pub last_batch: u32,
-}
-
-/// A session as the kernel still holds it at the start.
-#[derive(Clone, Debug)]
-pub struct Live {
-    /// Its number.
-    pub session: SessionId,
-    /// Where.
-    pub zone: ZoneId,
-    /// Which device.
-    pub mac: Mac,
-    /// The number its connections carry.
-    pub mark: Mark,
-    /// Time left; `None` has no end.
-    pub left: Option<Duration>,
-}
-
-/// A session as read back from disk.
-#[derive(Clone, Debug)]
-pub struct SavedSession {
-    /// The row as it was granted, with time left and usage as of the last checkpoint.
-    pub grant: super::effect::Grant,
-    /// Who.
-    pub identity: super::policy::Identity,
-    /// When it started; `None` if that was before this boot.
-    pub started: Option<super::names::BootTime>,
-}
-
-/// A visit as read back from disk.
-#[derive(Clone, Debug)]
-pub struct SavedVisit {
-    /// Its number.
-    pub visit: super::names::VisitId,
-    /// Where.
-    pub zone: ZoneId,
-    /// Which device.
-    pub mac: Mac,
-    /// Dwell gathered in earlier boots.
-    pub carried: Duration,
-    /// First and last evidence of this boot; `None` if all of it was before.
-    pub seen: Option<(super::names::BootTime, super::names::BootTime)>,
-}
-
-/// A device and its guest.
-#[derive(Clone, Debug)]
-pub struct SavedGuest {
-    /// The device.
-    pub mac: Mac,
-    /// Its guest.
-    pub guest: super::names::GuestKey,
-    /// What staff may see of the identity.
-    pub mask: String,
-    /// When the guest last proved it.
-    pub verified: Option<WallTime>,
-}
-
-/// A message that was caused before this start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SavedMessage {
-    /// By which device.
-    pub mac: Mac,
-    /// To which number.
-    pub number: super::names::GuestKey,
-    /// Among which range of numbers.
-    pub prefix: super::names::GuestKey,
-    /// In which zone, if there still is that zone.
-    pub zone: Option<ZoneId>,
-    /// How long ago; zero if no clock can tell, so that a power cut gives nobody a new allowance.
-    pub age: Duration,
-}
-
-/// A device as read back from disk.
-#[derive(Clone, Debug)]
-pub struct SavedDevice {
-    /// The device.
-    pub mac: Mac,
-    /// Where it was last.
-    pub zone: ZoneId,
-    /// The name it gave.
-    pub hostname: Option<String>,
 }

@@ -111,6 +111,7 @@ impl Domain {
             limits: zone.limits,
             length: Some(zone.session_timeout),
             extended: extended.saturating_add(1),
+            terms: "",
         };
         let opened = self
             .room(key)

@@ -7,8 +7,8 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
-use super::event::SavedGuest;
 use super::names::{BootTime, GuestKey, Mac, Now, OpenId, Phone, Renamed, WallTime};
+use super::saved::SavedGuest;
 
 /// Guests remembered at once; the one who verified longest ago is forgotten first.
 pub(super) const CAPACITY: usize = 20_000;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Domain;
 use super::device::Key;
-use super::effect::{Effect, Firewall, Pass, Refusal, View};
+use super::effect::{Attempt, Effect, Firewall, Pass, Record, Refusal, View};
 use super::names::{BootTime, Now, RequestId};
 use super::session::reply;
 
@@ -63,6 +63,8 @@ impl Domain {
                 let opened = Opened { until, in_kernel: false, waiting: vec![request] };
                 self.passes.0.insert(key, opened);
                 effects.push(Effect::Firewall(Firewall::Pass(pass)));
+                let (attempt, mac, at) = (Attempt::Pass, key.mac, now.boot);
+                effects.push(Effect::Store(Record::Attempted { attempt, mac, at }));
                 None
             }
             Err(refusal) => Some(self.step(key, Some(refusal), now)),

@@ -66,18 +66,24 @@ pub struct ZonePolicy {
     pub cut_on_move: bool,
 }
 
-/// What one session may use. `None` is no limit.
+/// What one session may use. `None` is no limit, and left out of the record: every session has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Bytes a second from the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_rate: Option<u64>,
     /// Bytes a second to the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub download_rate: Option<u64>,
     /// Bytes from the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_quota: Option<u64>,
     /// Bytes to the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub download_quota: Option<u64>,
     /// Bytes both ways together, IPv4 and IPv6 as one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
 }
 

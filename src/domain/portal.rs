@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Domain;
 use super::auth::code::Pending;
-use super::auth::follow::{Card, Token};
 use super::auth::pumping::Rate;
 use super::auth::seal::Sealed;
 use super::device::Key;
@@ -76,8 +75,8 @@ impl Domain {
                 let proof = self.submit_code(key, &code, now, effects);
                 self.enter(key, proof, Method::Sms, request, now, effects)
             }
-            Ask::Follow { token } => {
-                let proof = self.follow(key, &token, now, effects);
+            Ask::Follow { token, consent } => {
+                let proof = self.follow(key, (&token, consent), now, effects);
                 self.enter(key, proof, Method::Follow, request, now, effects)
             }
             Ask::UseVoucher { code, consent } => {
@@ -290,34 +289,6 @@ impl Domain {
         Ok(self.verified(key, who, consent, Method::Sms, now, effects))
     }
 
-    fn follow(
-        &mut self,
-        key: Key,
-        text: &str,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) -> Result<GuestKey, Refusal> {
-        self.room(key)?;
-        self.throttle.token(key.mac, now.boot)?;
-        let policy = &self.policy;
-        let zone = policy.zone(key.zone).ok_or(Refusal::Failed)?;
-        let card = Card::new(&policy.store_id, &zone.name, key.mac);
-        let token = Token::verify(text, &policy.follow_keys, card, now.wall)?;
-        if let Some(wall) = now.wall {
-            self.tokens.purge(wall);
-        }
-        let (nonce, expires) = (token.nonce, token.expires());
-        if !self.tokens.spend(nonce, expires) {
-            return Err(Refusal::TokenUsed);
-        }
-        // Ahead of the session's row in the store's order: whoever is online has spent it.
-        effects.push(Effect::Store(Record::TokenUsed { nonce, expires }));
-        let mask = format!("*{:02x}", token.guest.0[15]);
-        // HQ has the follower's consent; none was given here.
-        let who = (token.guest, mask, None);
-        Ok(self.verified(key, who, Consent::default(), Method::Follow, now, effects))
-    }
-
     /// Takes WeChat's client at its word; nobody signs what it says.
     fn wechat_wifi(
         &mut self,
@@ -363,6 +334,7 @@ impl Domain {
                 limits: zone.limits,
                 length: Some(zone.session_timeout),
                 extended: 0,
+                terms: "",
             };
             let trusted = self.policy.trusts(key.mac);
             let opening = if trusted { Opening::TRUSTED } else { guest_opening };

@@ -238,6 +238,7 @@ impl Domain {
                 limits: zone.limits,
                 length: Some(zone.session_timeout),
                 extended: 0,
+                terms: "",
             }
         } else {
             return;

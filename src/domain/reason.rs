@@ -50,6 +50,12 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Whether the device must prove anew who its guest is, instead of being let in by itself. On
+    /// disk at once: no power cut brings such a session back.
+    pub const fn for_good(self) -> bool {
+        matches!(self, Self::Quota | Self::Logout | Self::Revoked | Self::Moved)
+    }
+
     /// The word on disk and on the wire; the same as its serde name.
     pub const fn as_str(self) -> &'static str {
         match self {

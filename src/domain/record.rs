@@ -6,12 +6,32 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::auth::seal::Sealed;
-use super::auth::voucher::{Batch, Hash, Which};
+use super::auth::voucher::{Batch, Hash, Salt, Which};
 use super::effect::Grant;
 use super::event::Consent;
 use super::names::{BootTime, GuestKey, Mac, SessionId, VisitId, WallTime, ZoneId};
 use super::policy::{Identity, Limits};
 use super::reason::{EndReason, Method};
+
+/// What a device may do only so often, and no oftener because the router was started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attempt {
+    /// It tried a voucher that was not good.
+    WrongVoucher,
+    /// It had a pass to the app's garden.
+    Pass,
+}
+
+impl Attempt {
+    /// It counts for this long.
+    pub const fn counts_for(self) -> Duration {
+        match self {
+            Self::WrongVoucher => Duration::from_mins(10),
+            Self::Pass => Duration::from_hours(24),
+        }
+    }
+}
 
 /// A row for the disk. Times are of this boot's clock; the store adds the boot's id, and wall
 /// time once that is known.
@@ -57,6 +77,13 @@ pub enum Record {
         method: Method,
         /// The device's address, for the access log.
         address: Option<IpAddr>,
+        /// How often the guest had lengthened the one that it follows on.
+        #[serde(default)]
+        extended: u8,
+        /// The version of the terms that whoever used a voucher agreed to; of others `Verified` has
+        /// it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        terms: String,
         /// When.
         at: BootTime,
     },
@@ -130,6 +157,9 @@ pub enum Record {
         identity: Identity,
         /// What it may use in all.
         limits: Limits,
+        /// How often the guest has lengthened it.
+        #[serde(default)]
+        extended: u8,
     },
     /// A message was caused, which counts towards the limits for a day.
     MessageCounted {
@@ -142,6 +172,15 @@ pub enum Record {
         /// In which zone.
         #[serde(default)]
         zone: ZoneId,
+        /// When.
+        at: BootTime,
+    },
+    /// A device did what it may do only so often.
+    Attempted {
+        /// What.
+        attempt: Attempt,
+        /// Which device.
+        mac: Mac,
         /// When.
         at: BootTime,
     },
@@ -160,6 +199,9 @@ pub enum Record {
     VouchersMade {
         /// What they are.
         batch: Batch,
+        /// What their codes are hashed with, if HQ made them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        salt: Option<Salt>,
         /// Their hashes, by number.
         hashes: Vec<Hash>,
         /// When.

@@ -80,6 +80,8 @@ pub struct ClientRow {
 pub struct BatchRow {
     /// Its number.
     pub batch: u32,
+    /// HQ made it: the number is HQ's.
+    pub hq: bool,
     /// Vouchers in it.
     pub count: u16,
     /// Uses of each.

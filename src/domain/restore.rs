@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Domain;
 use super::device::{Key, STRANGERS};
 use super::effect::{Effect, EndReason, Firewall, Grant, Record};
-use super::event::{Live, SavedSession, SavedVisit, Snapshot};
 use super::names::{Now, SessionId};
 use super::policy::{Identity, Limits};
+use super::saved::{Live, SavedSession, SavedVisit, Snapshot};
 use super::session::{Session, second};
 use super::visit::Visit;
 
@@ -35,8 +35,10 @@ impl Domain {
         for (nonce, expires) in snapshot.used_tokens {
             self.tokens.spend(nonce, expires);
         }
-        self.vouchers.restore(snapshot.last_batch, snapshot.vouchers);
+        let Snapshot { last_batch, vouchers, batches_from_hq, .. } = snapshot;
+        self.vouchers.restore(last_batch, vouchers, batches_from_hq);
         self.throttle.restore(&snapshot.messages, now.boot);
+        self.throttle.restore_attempts(&snapshot.attempts, now.boot);
         for saved in snapshot.devices.into_iter().take(STRANGERS) {
             if self.policy.zone(saved.zone).is_some() {
                 let key = Key { zone: saved.zone, mac: saved.mac };
@@ -102,7 +104,7 @@ impl Domain {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let SavedSession { mut grant, identity, started } = saved;
+        let SavedSession { mut grant, identity, started, extended } = saved;
         let id = grant.session;
         let key = Key { zone: grant.zone, mac: grant.mac };
         self.sessions.next = self.sessions.next.max(id.0 + 1);
@@ -113,7 +115,7 @@ impl Domain {
             deadline: grant.left.map(|left| now.boot + left),
             identity,
             started: started.and_then(second),
-            extended: 0,
+            extended,
             in_kernel: stands || !table,
             on_disk: true,
             unread: if stands || !table { 0 } else { u32::MAX },

@@ -25,7 +25,7 @@ pub(super) struct Session {
     /// Second of the boot clock in which it began; `None` if that was before this boot.
     pub(super) started: Option<NonZeroU32>,
     pub(super) deadline: Option<BootTime>,
-    /// How often the guest has lengthened it; a restart forgets that.
+    /// How often the guest has lengthened it.
     pub(super) extended: u8,
     pub(super) in_kernel: bool,
     pub(super) on_disk: bool,
@@ -51,16 +51,18 @@ pub(super) enum Waiter {
 
 /// What a session is to be.
 #[derive(Clone, Copy)]
-pub(super) struct Opening {
+pub(super) struct Opening<'a> {
     pub(super) identity: Identity,
     pub(super) method: Method,
     pub(super) limits: Limits,
     pub(super) length: Option<Duration>,
     /// How often the guest has lengthened it before.
     pub(super) extended: u8,
+    /// The version of the terms that were agreed to, if the session's row is to keep it.
+    pub(super) terms: &'a str,
 }
 
-impl Opening {
+impl Opening<'_> {
     /// What a device on the trusted list gets, however it comes in.
     pub(super) const TRUSTED: Self = Self {
         identity: Identity::Trusted,
@@ -68,6 +70,7 @@ impl Opening {
         limits: Limits::NONE,
         length: None,
         extended: 0,
+        terms: "",
     };
 }
 
@@ -138,7 +141,7 @@ impl Domain {
     pub(super) fn open(
         &mut self,
         key: Key,
-        opening: Opening,
+        opening: Opening<'_>,
         waiter: Option<Waiter>,
         now: Now,
         effects: &mut Vec<Effect>,
@@ -148,7 +151,7 @@ impl Domain {
         let session = SessionId(self.sessions.next);
         self.sessions.next += 1;
         let address = device.begin(session);
-        let Opening { identity, method, limits, length, extended } = opening;
+        let Opening { identity, method, limits, length, extended, terms } = opening;
         let grant = Grant {
             session,
             zone: key.zone,
@@ -165,6 +168,8 @@ impl Domain {
             identity,
             method,
             address,
+            extended,
+            terms: terms.to_owned(),
             at: now.boot,
         }));
         self.admit(
@@ -221,13 +226,19 @@ impl Domain {
         session.grant.limits = limits;
         session.deadline = deadline;
         let zone = session.grant.zone;
-        let (up, down) = (session.grant.used_up, session.grant.used_down);
+        let (up, down, extended) =
+            (session.grant.used_up, session.grant.used_down, session.extended);
         let left = session.left(now.boot);
         if let Some(grant) = session.grant(now.boot) {
             effects.push(Effect::Firewall(Firewall::Replace(grant)));
         }
         effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));
-        effects.push(Effect::Store(Record::SessionChanged { session: id, identity, limits }));
+        effects.push(Effect::Store(Record::SessionChanged {
+            session: id,
+            identity,
+            limits,
+            extended,
+        }));
         self.timers.set(Timer::Session(id), deadline);
         self.sessions.give_to(id, identity);
         if counted && identity == Identity::Trusted {
@@ -304,7 +315,7 @@ impl Domain {
             self.count_client(key.zone, -1);
         }
         self.unspend(&session, reason);
-        if for_good(reason) {
+        if reason.for_good() {
             self.guests.void(key.mac);
         }
         if let Some(device) = self.devices.get_mut(key) {
@@ -316,7 +327,7 @@ impl Domain {
             device.ended = told.then_some((reason, now.boot));
             device.spare = extend.then_some((session.identity, session.extended));
             // Its list lets it in again, but not at once with new time and volume.
-            if session.identity == Identity::Preemptive && for_good(reason) {
+            if session.identity == Identity::Preemptive && reason.for_good() {
                 device.retry = session.deadline.unwrap_or(now.boot);
             }
         }
@@ -355,10 +366,4 @@ pub(super) const fn reply(request: RequestId, view: View) -> Effect {
 
 pub(super) const fn report(request: RequestId, report: Report) -> Effect {
     Effect::Reply { request, answer: Answer::Control(report) }
-}
-
-/// Whether the device must prove anew who its guest is, instead of being let in by itself.
-const fn for_good(reason: EndReason) -> bool {
-    use EndReason::{Logout, Moved, Quota, Revoked};
-    matches!(reason, Quota | Logout | Revoked | Moved)
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::event::SavedVisit;
 use super::names::{BootTime, GuestKey, VisitId};
 use super::policy::VisitPolicy;
+use super::saved::SavedVisit;
 
 /// A stay goes to disk this often while it lasts, so that a power cut costs little dwell.
 const CHECKPOINT: Duration = Duration::from_mins(2);

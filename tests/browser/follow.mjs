@@ -40,8 +40,15 @@ await phone(language, pictures, inside, async (page, look) => {
   }, { scripts: false });
   writeFileSync(codeFile, `${code}\n`);
 
-  // WeChat's own browser opens the link; the page that waits goes on by itself.
-  await page.context().request.get(await answered());
+  // The link opens in WeChat's own browser; the page that waits goes on by itself.
+  const waiting = await page.context().newPage();
+  await waiting.goto(page.url());
+  await page.goto(await answered());
+  await look("follow-link");
+  await page.locator('input[name="terms"]').tap();
+  await page.locator('form[action^="/f/"] button').tap();
+  await waiting.waitForSelector('form[action="/logout"]', { timeout: 8_000 });
+  await waiting.close();
   await page.waitForSelector('form[action="/logout"]');
   await look("follow-online");
   await page.goto("http://example.com/");

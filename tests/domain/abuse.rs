@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use maitred::domain::effect::{Effect, Record, Refusal, Report, View};
-use maitred::domain::event::{Ask, Client, Command, Event, SavedMessage, Snapshot};
+use maitred::domain::event::{Ask, Client, Command, Event};
 use maitred::domain::names::{Mac, ZoneId};
 use maitred::domain::policy::{AlarmPolicy, CodePolicy, OnAlarm, Policy};
+use maitred::domain::saved::{SavedMessage, Snapshot};
 use proptest::prelude::*;
 
 use crate::house::*;

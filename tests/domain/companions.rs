@@ -104,7 +104,7 @@ fn a_guest_sees_and_ends_their_own_devices_and_nobody_elses() {
 
 #[test]
 fn the_cap_holds_across_a_start() {
-    use maitred::domain::event::{SavedSession, Snapshot};
+    use maitred::domain::saved::{SavedSession, Snapshot};
     let mut first = House::new(rules());
     let mut sessions = Vec::new();
     for device in 1..=3 {
@@ -112,7 +112,7 @@ fn the_cap_holds_across_a_start() {
         let effects = first.ask(mac(device), Ask::SubmitCode { code });
         sessions.extend(records(&effects).into_iter().filter_map(|record| match record {
             Record::SessionStarted { grant, identity, .. } => {
-                Some(SavedSession { grant, identity, started: None })
+                Some(SavedSession { grant, identity, started: None, extended: 0 })
             }
             _ => None,
         }));

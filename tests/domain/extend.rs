@@ -1,8 +1,9 @@
 //! More time for a guest, and what the page says while the kernel decides.
 
-use maitred::domain::effect::{EndReason, Firewall, View};
+use maitred::domain::effect::{EndReason, Firewall, Record, View};
 use maitred::domain::event::{Ask, Command, Event, Usage};
 use maitred::domain::policy::Overrides;
+use maitred::domain::saved::{SavedSession, Snapshot};
 
 use crate::house::*;
 
@@ -34,6 +35,27 @@ fn a_guest_lengthens_a_session_as_often_as_the_zone_allows() {
     assert_eq!(house.page(mac(1), Ask::Show), View::Ended { reason, extend: false });
     assert!(matches!(house.page(mac(1), Ask::Extend), View::Phone { .. }));
     assert!(house.grants().is_empty());
+}
+
+#[test]
+fn a_start_forgets_no_extension() {
+    let mut rules = policy();
+    rules.zones[0].extend = 1;
+    let mut first = House::new(rules.clone());
+    let session = first.log_in(mac(1), 1);
+    let effects = first.ask(mac(1), Ask::Extend);
+    let changed = records(&effects).into_iter().find_map(|record| match record {
+        Record::SessionChanged { identity, extended, .. } => Some((identity, extended)),
+        _ => None,
+    });
+    let (identity, extended) = changed.unwrap();
+    let grant = first.domain.grants(first.now.boot).pop().unwrap();
+    assert_eq!((grant.session, extended), (session, 1));
+    let saved = SavedSession { grant, identity, started: None, extended };
+    let mut house = House::new(rules);
+    let snapshot = Snapshot { sessions: vec![saved], ..Snapshot::default() };
+    drop(house.domain.restore(snapshot, None, house.now));
+    assert!(matches!(house.page(mac(1), Ask::Show), View::Online { extend: false, .. }));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use maitred::domain::event::{Ask, Command};
 use maitred::domain::names::{GuestKey, OpenId};
 use maitred::domain::policy::Policy;
 
-use crate::house::{House, code_to, mac, policy, records, seconds, token};
+use crate::house::{House, code_to, following, mac, policy, records, seconds, token};
 
 const WAITING: View = View::Follow { pass: None, refusal: None };
 
@@ -16,7 +16,7 @@ fn the_step_is_kept_until_the_token_comes_or_the_guest_goes_another_way() {
     for ask in [Ask::Show, Ask::Look, Ask::Show] {
         assert_eq!(house.page(mac(1), ask), WAITING);
     }
-    let not_ours = Ask::Follow { token: token(mac(2), 1) };
+    let not_ours = following(token(mac(2), 1));
     let refusal = Some(Refusal::TokenElsewhere);
     assert_eq!(house.page(mac(1), not_ours), View::Follow { pass: None, refusal });
     assert_eq!(house.page(mac(1), Ask::ChangeNumber), View::Phone { refusal: None });
@@ -25,7 +25,7 @@ fn the_step_is_kept_until_the_token_comes_or_the_guest_goes_another_way() {
     house.page(mac(1), Ask::BeginFollow);
     assert!(matches!(house.page(mac(1), code_to(1)), View::Code { refusal: None, .. }));
     assert_eq!(house.page(mac(1), Ask::BeginFollow), WAITING, "the code is given up");
-    let online = house.page(mac(1), Ask::Follow { token: token(mac(1), 1) });
+    let online = house.page(mac(1), following(token(mac(1), 1)));
     assert!(matches!(online, View::Online { .. }), "{online:?}");
     house.page(mac(1), Ask::Logout);
     assert_eq!(house.page(mac(1), Ask::Show), View::Phone { refusal: None }, "from the start");
@@ -36,7 +36,7 @@ fn a_guest_who_is_erased_is_nobody_and_stays_online() {
     let rules = Policy { remember_for: seconds(86_400), ..policy() };
     let mut house = House::new(rules);
     for number in [1, 2] {
-        house.page(mac(number), Ask::Follow { token: token(mac(number), number) });
+        house.page(mac(number), following(token(mac(number), number)));
     }
     let guest_of = |house: &mut House, number: u8| {
         let Report::Clients(rows) = house.command(Command::Clients) else { panic!("no list") };

@@ -93,6 +93,12 @@ pub(crate) fn token(mac: Mac, nonce: u8) -> String {
     .mint(&signer())
 }
 
+/// Follows the account's link, and agrees to the terms.
+pub(crate) fn following(token: String) -> Ask {
+    let consent = Consent { terms: "1".into(), marketing: false };
+    Ask::Follow { token, consent }
+}
+
 /// Asks for a code.
 pub(crate) fn code_to(number: u32) -> Ask {
     let consent = Consent { terms: "1".into(), marketing: false };

@@ -1,10 +1,11 @@
 //! The temporary pass to the app.
 
-use maitred::domain::effect::{Firewall, Pass, Refusal, Report, View};
+use maitred::domain::effect::{Attempt, Firewall, Pass, Record, Refusal, Report, View};
 use maitred::domain::event::{Ask, Command, Event};
 use maitred::domain::policy::{PassPolicy, Policy};
+use maitred::domain::saved::{SavedAttempt, Snapshot};
 
-use crate::house::{House, ZONE, firewall, mac, policy, seconds, view};
+use crate::house::{House, ZONE, firewall, mac, policy, records, seconds, view};
 
 fn rules() -> Policy {
     let pass = PassPolicy { length: seconds(60), per_device_day: 2, per_store_day: 3 };
@@ -69,6 +70,29 @@ fn passes_are_counted_by_device_and_store() {
     assert_eq!(house.page(mac(3), Ask::BeginFollow), refused(Refusal::NoPass), "the store's");
     house.pass(seconds(86_400));
     assert_eq!(house.page(mac(1), Ask::BeginFollow), passing(60));
+}
+
+#[test]
+fn a_start_gives_no_new_pass() {
+    let mut first = House::new(rules());
+    let mut attempts = Vec::new();
+    for _ in 0..2 {
+        for record in records(&first.ask(mac(1), Ask::BeginFollow)) {
+            if let Record::Attempted { attempt: attempt @ Attempt::Pass, mac, at } = record {
+                attempts.push((attempt, mac, at));
+            }
+        }
+        first.pass(seconds(60));
+    }
+    let age = |at| first.now.boot - at;
+    let attempts =
+        attempts.into_iter().map(|(attempt, mac, at)| SavedAttempt { attempt, mac, age: age(at) });
+    let snapshot = Snapshot { attempts: attempts.collect(), ..Snapshot::default() };
+    let mut house = House::new(rules());
+    drop(house.domain.restore(snapshot, None, house.now));
+    assert_eq!(house.page(mac(1), Ask::BeginFollow), refused(Refusal::NoPass));
+    house.pass(seconds(86_400 - 120));
+    assert_eq!(house.page(mac(1), Ask::BeginFollow), passing(60), "the first is a day ago");
 }
 
 #[test]

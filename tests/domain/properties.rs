@@ -337,7 +337,7 @@ impl Story {
             Step::Follow(device, made_for) => {
                 let before = self.witness.follows;
                 let token = token(mac_of(made_for), made_for);
-                self.ask(device, Ask::Follow { token });
+                self.ask(device, following(token));
                 assert!(device == made_for || self.witness.follows == before);
             }
             Step::Logout(device) => self.ask(device, Ask::Logout),

@@ -1,9 +1,10 @@
 //! New rules, other limits and other zones while guests are online.
 
 use maitred::domain::effect::{Effect, EndReason, Firewall, Record, Report, View};
-use maitred::domain::event::{Ask, Client, Command, Event, Evidence, Sighting, Snapshot};
+use maitred::domain::event::{Ask, Client, Command, Event, Evidence, Sighting};
 use maitred::domain::names::{Mac, ZoneId};
 use maitred::domain::policy::{Identity, Limits, Overrides, Policy};
+use maitred::domain::saved::Snapshot;
 
 use crate::house::*;
 
@@ -51,7 +52,7 @@ fn who_is_blocked_goes_at_once_and_reads_why() {
     };
     assert_eq!((grant.session, blocked), (session, &[mac(1)].into()));
     assert_eq!(ends(&effects), [EndReason::Revoked]);
-    for ask in [Ask::Show, code_to(1), Ask::Follow { token: token(mac(1), 1) }] {
+    for ask in [Ask::Show, code_to(1), following(token(mac(1), 1))] {
         assert_eq!(house.page(mac(1), ask), View::Blocked);
     }
     let grant =
@@ -121,10 +122,11 @@ fn who_is_expected_is_let_in_and_counted() {
     // A restart keeps it, unless the list does not.
     let snapshot = |house: &House| {
         let grants = house.domain.grants(house.now.boot);
-        let saved = grants.into_iter().map(|grant| maitred::domain::event::SavedSession {
+        let saved = grants.into_iter().map(|grant| maitred::domain::saved::SavedSession {
             grant,
             identity: Identity::Preemptive,
             started: None,
+            extended: 0,
         });
         Snapshot { sessions: saved.collect(), ..Snapshot::default() }
     };
@@ -148,7 +150,7 @@ fn other_zones_are_refused() {
 
 /// What a token for the zone `guest` is refused with.
 fn token_page(house: &mut House) -> Option<View> {
-    let page = house.page(mac(1), Ask::Follow { token: token(mac(1), 1) });
+    let page = house.page(mac(1), following(token(mac(1), 1)));
     (!matches!(page, View::Online { .. })).then_some(page)
 }
 
@@ -284,13 +286,14 @@ fn a_restart_finds_a_roaming_session_wherever_the_kernel_names_it() {
     let mut house = House::new(two_zones(true));
     let session = house.log_in(mac(1), 1);
     let grant = house.domain.grants(house.now.boot).pop().unwrap();
-    let saved = maitred::domain::event::SavedSession {
+    let saved = maitred::domain::saved::SavedSession {
         identity: Identity::Staff,
         started: None,
+        extended: 0,
         grant: grant.clone(),
     };
     let snapshot = Snapshot { sessions: vec![saved], ..Snapshot::default() };
-    let live = maitred::domain::event::Live {
+    let live = maitred::domain::saved::Live {
         session,
         zone: ZoneId(1),
         mac: mac(1),

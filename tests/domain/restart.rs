@@ -1,11 +1,10 @@
 use std::time::Duration;
 
 use maitred::domain::effect::{EndReason, Firewall, Grant, Record, Refusal, Report, View};
-use maitred::domain::event::{
-    Ask, Command, Event, Live, SavedGuest, SavedSession, SavedVisit, Snapshot, Usage,
-};
+use maitred::domain::event::{Ask, Command, Event, Usage};
 use maitred::domain::names::{BootTime, GuestKey, Mac, Mark, SessionId, VisitId, WallTime};
 use maitred::domain::policy::{Identity, Limits, Overrides};
+use maitred::domain::saved::{Live, SavedGuest, SavedSession, SavedVisit, Snapshot};
 
 use crate::house::*;
 
@@ -23,6 +22,7 @@ fn saved(id: u8) -> SavedSession {
         },
         identity: Identity::Guest(GuestKey([id; 16])),
         started: None,
+        extended: 0,
     }
 }
 
@@ -193,7 +193,7 @@ fn guests_and_used_tokens_are_remembered() {
     );
     assert!(matches!(house.page(mac(1), Ask::Show), View::Online { .. }));
     assert_eq!(house.page(mac(2), Ask::Show), View::Phone { refusal: None });
-    let page = house.page(mac(3), Ask::Follow { token: token(mac(3), 3) });
+    let page = house.page(mac(3), following(token(mac(3), 3)));
     assert_eq!(page, View::Phone { refusal: Some(Refusal::TokenUsed) });
 }
 

@@ -242,7 +242,7 @@ fn a_full_store_and_a_blocked_device_are_told_so() {
     house.page(mac(1), Ask::Logout);
     let let_in = house.page(mac(2), submit(&code(&effects).unwrap()));
     assert!(matches!(let_in, View::Online { .. }));
-    for ask in [Ask::Show, submit("1"), Ask::Logout, Ask::Follow { token: token(mac(9), 1) }] {
+    for ask in [Ask::Show, submit("1"), Ask::Logout, following(token(mac(9), 1))] {
         assert_eq!(house.page(mac(9), ask), View::Blocked);
     }
     let report = house.command(Command::Grant {
@@ -278,16 +278,24 @@ fn a_trusted_device_is_online_at_sight_and_no_visitor() {
 #[test]
 fn a_token_opens_once_for_its_device() {
     let mut house = House::new(policy());
-    let follow = |number| Ask::Follow { token: token(mac(number), number) };
+    let follow = |number| following(token(mac(number), number));
     assert_eq!(refusal(&house.page(mac(1), follow(2))), Some(Refusal::TokenElsewhere));
     house.now.wall = None;
     assert_eq!(refusal(&house.page(mac(1), follow(1))), Some(Refusal::ClockUntrusted));
     house.now.wall = Some(WallTime(WALL));
+    let not_agreed = Ask::Follow { token: token(mac(1), 1), consent: Consent::default() };
+    assert_eq!(refusal(&house.page(mac(1), not_agreed)), Some(Refusal::NoConsent));
     let effects = house.ask(mac(1), follow(1));
-    assert!(matches!(
-        records(&effects)[..],
-        [Record::TokenUsed { .. }, Record::Verified { .. }, .., Record::SessionStarted { .. }]
-    ));
+    let [
+        Record::TokenUsed { .. },
+        Record::Verified { consent, .. },
+        ..,
+        Record::SessionStarted { .. },
+    ] = &records(&effects)[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(consent.terms, "1");
     house.agree(&effects);
     assert!(matches!(house.page(mac(1), follow(1)), View::Online { .. }));
     house.page(mac(1), Ask::Logout);

@@ -1,8 +1,9 @@
-use maitred::domain::auth::voucher::{Batch, SavedBatch, Worth};
+use maitred::domain::auth::voucher::{Batch, FromHq, HQ, SavedBatch, Worth, make_for_stores};
 use maitred::domain::effect::{Effect, EndReason, Method, Record, Refusal, Report, View};
-use maitred::domain::event::{Ask, Command, Consent, Event, SavedSession, Snapshot};
+use maitred::domain::event::{Ask, Command, Consent, Event};
 use maitred::domain::names::{Mac, WallTime, ZoneId};
 use maitred::domain::policy::{Identity, Overrides, Policy};
+use maitred::domain::saved::{SavedSession, Snapshot};
 
 use crate::house::*;
 
@@ -203,6 +204,51 @@ fn a_voucher_of_another_zone_or_of_none_is_not_good() {
     assert!(matches!(house.page(mac(1), using(&here[0])), View::Online { .. }));
 }
 
+/// A batch of HQ's, and its first code.
+fn of_hq(number: u32, expires: Option<WallTime>, zone: Option<&str>) -> (FromHq, String) {
+    let (codes, salt, hashes) = make_for_stores(1, [u8::try_from(number).unwrap(); 32]);
+    let worth = Worth { expires, uses: 3, ..worth() };
+    let batch = Batch { id: HQ | number, count: 1, worth };
+    let zone = zone.map(Into::into);
+    (FromHq { batch, zone, salt, hashes }, codes[0].0.clone())
+}
+
+#[test]
+fn what_hq_leaves_out_is_revoked_and_what_it_repeats_changes_nothing() {
+    let mut house = House::new(policy());
+    let (soon, code) = of_hq(1, Some(WallTime(WALL + 10_000)), None);
+    let (here, here_code) = of_hq(2, None, Some("guest"));
+    let (elsewhere, elsewhere_code) = of_hq(3, None, Some("yard"));
+    let tell = |house: &mut House, batches: &[&FromHq]| {
+        let request = house.request();
+        let command = Command::VouchersFromHq(batches.iter().copied().cloned().collect());
+        let effects = house.tell(Event::Control { request, command });
+        (records(&effects).len(), effects.into_iter().find_map(report).unwrap())
+    };
+    let all = [&soon, &here, &elsewhere];
+    assert_eq!(tell(&mut house, &all), (2, Report::Done));
+    assert_eq!(tell(&mut house, &all), (0, Report::Done), "as they were");
+    assert!(matches!(house.page(mac(1), using(&code)), View::Online { .. }));
+    assert!(matches!(house.page(mac(2), using(&here_code)), View::Online { .. }));
+    assert_eq!(house.page(mac(3), using(&elsewhere_code)), refused(Refusal::BadVoucher));
+    // The first is over: to leave it out is to tidy up, and ends nothing.
+    house.pass(seconds(10));
+    assert_eq!(house.page(mac(3), using(&code)), refused(Refusal::BadVoucher));
+    let wall = house.now.wall.take();
+    assert_eq!(tell(&mut house, &[&here]), (0, Report::Done), "nobody can tell");
+    house.now.wall = wall;
+    assert_eq!(tell(&mut house, &[&here]), (0, Report::Done));
+    assert_eq!(house.grants().len(), 2);
+    assert_eq!(tell(&mut house, &[]), (2, Report::Done), "a batch, and the session it opened");
+    assert_eq!(house.grants().len(), 1);
+    assert_eq!(tell(&mut house, &[]), (0, Report::Done));
+    assert_eq!(tell(&mut house, &[&here]), (0, Report::Done), "for good");
+    assert_eq!(house.page(mac(3), using(&here_code)), refused(Refusal::BadVoucher));
+    let (mut twice, _) = of_hq(2, None, None);
+    twice.salt = [0; 16];
+    assert!(matches!(tell(&mut house, &[&twice]), (0, Report::Refused(_))));
+}
+
 #[test]
 fn a_start_takes_up_what_is_left_and_what_never_was() {
     let mut first = House::new(policy());
@@ -218,7 +264,8 @@ fn a_start_takes_up_what_is_left_and_what_never_was() {
         let saved = SavedBatch { batch: Batch { id: 1, ..batch }, used: 1, vouchers };
         Snapshot { sessions, vouchers: vec![saved], last_batch: 4, ..Snapshot::default() }
     };
-    let saved = SavedSession { grant: grant.clone(), identity: *identity, started: None };
+    let (grant, identity) = (grant.clone(), *identity);
+    let saved = SavedSession { grant, identity, started: None, extended: 0 };
     // The table was lost with the power: the session goes on in the new one.
     let mut house = House::new(policy());
     drop(house.domain.restore(snapshot(vec![saved.clone()]), None, house.now));

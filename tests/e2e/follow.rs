@@ -40,7 +40,7 @@ impl Signer {
 }
 
 fn open(guest: &Guest, token: &str) -> u16 {
-    guest.follow(guest.get(&format!("http://{ROUTER_V4}:2050/f/{token}"))).status
+    guest.open_link(&format!("http://{ROUTER_V4}:2050/f/{token}")).status
 }
 
 #[test]
@@ -51,8 +51,18 @@ fn a_good_token_opens_for_its_device_once() {
     let guest = &mut lab.guests[0];
     guest.join(Dhcp::Udhcpc);
     let token = signer.token("lab-1", guest, "5m");
+    let link = format!("http://{ROUTER_V4}:2050/f/{token}");
+    let page = guest.get(&link);
+    guest.submit(&page, &format!("/f/{token}"), &[]);
+    assert!(!guest.online(), "nobody agreed to anything");
     open(guest, &token);
     assert!(guest.online());
+    let consent: (String, String, bool) = gateway.database(|db| {
+        db.query_row("SELECT terms, method, at NOT NULL FROM consent", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+    });
+    assert!(!consent.0.is_empty() && consent.1 == "follow" && consent.2, "{consent:?}");
 
     gateway.command(&["revoke", &guest.mac]).ok();
     assert!(!guest.online());

@@ -194,15 +194,15 @@ fn the_brand_is_shown_and_the_page_stays_small() {
 }
 
 /// HQ's bundles at one address; every request's headers are kept.
-struct BundleOffice {
+pub(crate) struct BundleOffice {
     bundle: Arc<Mutex<Vec<u8>>>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl BundleOffice {
-    const URL: &str = "http://203.0.113.80:8444/bundle";
+    pub(crate) const URL: &str = "http://203.0.113.80:8444/bundle";
 
-    fn open(internet: &Internet) -> Self {
+    pub(crate) fn open(internet: &Internet) -> Self {
         let listener = internet.netns.within(|| TcpListener::bind("203.0.113.80:8444").unwrap());
         let (bundle, heads) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<_>>::default());
         let office = Self { bundle: Arc::clone(&bundle), heads: Arc::clone(&heads) };
@@ -226,7 +226,12 @@ impl BundleOffice {
         let json = bundle.to_string();
         let signature = key.sign(&[b"maitred bundle\0", json.as_bytes()].concat());
         let line = BASE64.encode(&signature.to_bytes());
-        *self.bundle.lock().unwrap() = format!("{line}\n{json}").into_bytes();
+        self.put(format!("{line}\n{json}").into_bytes());
+    }
+
+    /// Gives these bytes from now on.
+    pub(crate) fn put(&self, bytes: Vec<u8>) {
+        *self.bundle.lock().unwrap() = bytes;
     }
 }
 

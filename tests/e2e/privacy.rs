@@ -231,7 +231,7 @@ fn a_stolen_database_yields_no_number_and_one_with_its_keys_those_that_are_guess
     let stolen = crypto_box::SecretKey::from(<[u8; 32]>::try_from(key).unwrap());
     let sealed: Vec<Vec<u8>> = rusqlite::Connection::open(copy.join("maitred.db"))
         .unwrap()
-        .prepare("SELECT sealed FROM identity")
+        .prepare("SELECT sealed FROM seal")
         .unwrap()
         .query_map([], |row| row.get(0))
         .unwrap()

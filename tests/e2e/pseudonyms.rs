@@ -273,7 +273,8 @@ fn a_stolen_router_yields_no_number_unless_it_makes_the_keys_itself() {
     assert!(stolen(&copy, &phones).is_empty());
     let keys = candidates(&[fs::read(copy.join("keys.toml")).unwrap()]);
     let database = rusqlite::Connection::open(copy.join("maitred.db")).unwrap();
-    let mut select = database.prepare("SELECT sealed FROM identity").unwrap();
+    let mut select =
+        database.prepare("SELECT sealed FROM seal UNION SELECT sealed FROM identity").unwrap();
     let sealed: Vec<Vec<u8>> =
         select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     assert_eq!(sealed.len(), 4);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maitred::clock;
 
-use crate::lab::{Dhcp, Internet, Lab, Settings, WEB_V4, WEB_V6};
+use crate::lab::{Dhcp, Internet, Lab, Settings, WEB_V4, WEB_V6, until};
 
 #[test]
 fn grant_and_revoke_by_hand() {
@@ -22,6 +22,25 @@ fn grant_and_revoke_by_hand() {
     assert!(!guest.online());
     assert!(!gateway.command(&["grant", "not-a-mac"]).success);
     assert!(!gateway.command(&["revoke", "02:00:00:00:00:99"]).success, "a device nobody knows");
+}
+
+#[test]
+fn a_power_cut_brings_nobody_back_whom_a_clerk_put_offline() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [one, two] = &lab.guests[..] else { unreachable!() };
+    for round in 0..3 {
+        gateway.command(&["grant", &one.mac]).ok();
+        gateway.command(&["grant", &two.mac]).ok();
+        gateway.command(&["revoke", &one.mac]).ok();
+        // The table goes with the power: who comes back comes from the record.
+        gateway.kill9();
+        lab.router.exec(&["nft", "delete", "table", "inet", "maitred"]);
+        gateway.reboot();
+        until(Duration::from_secs(2), "the other guest", || two.online().then_some(()));
+        assert!(!one.online(), "round {round}");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::browser;
-use crate::lab::{Dhcp, Gateway, Guest, Lab, Reply, Settings, Wechat};
+use crate::lab::{Dhcp, Gateway, Guest, Hq, Lab, Mood, Reply, Settings, Wechat};
+use crate::pages::BundleOffice;
 
 const PORTAL: &str = "http://10.77.0.1:2050";
 
@@ -81,6 +82,11 @@ fn a_voucher_is_typed_or_scanned_and_opens_one_device() {
     assert!(!three.online());
     assert_eq!(used(&gateway), 2);
 
+    let agreed: u32 = gateway.database(|db| {
+        let sql = "SELECT count(*) FROM voucher_use WHERE terms <> '' AND at NOT NULL";
+        db.query_row(sql, [], |row| row.get(0))
+    });
+    assert_eq!(agreed, 2);
     let uses: Vec<(u32, u16, Vec<u8>)> = gateway.database(|db| {
         let mut uses = db.prepare("SELECT batch, number, mac FROM voucher_use ORDER BY number")?;
         uses.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
@@ -184,6 +190,134 @@ fn a_kill_loses_no_use_and_burns_none() {
         gateway.command(&["stats"]).ok();
         gateway.kill9();
         gateway.run();
+    }
+}
+
+/// HQ's desk: a bundle that is worked on, and its key.
+struct Desk {
+    file: String,
+    key: String,
+    signed: String,
+    office: BundleOffice,
+}
+
+impl Desk {
+    fn open(lab: &Lab) -> (Self, Settings) {
+        let path = |name: &str| lab.folder().join(name).to_str().unwrap().to_owned();
+        let (file, key, signed) = (path("bundle.json"), path("bundle.key"), path("bundle.signed"));
+        let public = Gateway::tool(&["token", "--generate", &key]).ok();
+        let (office, url) = (BundleOffice::open(&lab.internet), BundleOffice::URL);
+        Hq::open(&lab.internet, Mood::Well);
+        let public = public.trim();
+        let hq =
+            format!("url = \"{}\"\nbundle_url = \"{url}\"\nbundle_key = \"{public}\"", Hq::URL);
+        (Self { file, key, signed, office }, settings().with("[hq]", &hq))
+    }
+
+    fn make(&self, args: &[&str]) -> Vec<String> {
+        let said = Gateway::tool(&[&["bundle", "voucher", &self.file], args].concat()).ok();
+        said.lines().map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect()
+    }
+
+    fn publish(&self) {
+        let keys = ["--key", &self.key, "--out", &self.signed];
+        Gateway::tool(&[&["bundle", "sign", &self.file], &keys[..]].concat()).ok();
+        self.office.put(std::fs::read(&self.signed).unwrap());
+    }
+}
+
+#[test]
+fn hq_makes_vouchers_that_a_store_takes_offline() {
+    let mut lab = Lab::new(2);
+    let (desk, settings) = Desk::open(&lab);
+    let gateway = lab.maitred(&settings);
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [one, two] = &lab.guests[..] else { unreachable!() };
+    let sheet = lab.folder().join("hq.html");
+    let printed = ["--sheet", sheet.to_str().unwrap(), "--portal", "http://10.77.0.1:2050/"];
+    let codes = desk.make(&[&["--count", "2", "--minutes", "30"], &printed[..]].concat());
+    let sheet = std::fs::read_to_string(sheet).unwrap();
+    assert!(sheet.contains(&codes[0]) && sheet.contains("hq1-2") && sheet.contains("<svg"));
+    let lost = desk.make(&["--count", "1", "--minutes", "30", "--zone", "elsewhere"]);
+    codes.iter().chain(&lost).for_each(|code| {
+        gateway.secret(code);
+        gateway.secret(&code.replace('-', ""));
+    });
+    desk.publish();
+    assert_eq!(spend(one, &codes[0]).status, 200, "not before it is here");
+    gateway.command(&["sync", "--now"]).ok();
+    // From here on nobody needs the internet.
+    lab.router.ip("link set wan down");
+    spend(one, &codes[0].to_lowercase().replace('-', " "));
+    let state = |guest: &Guest| {
+        let rows = gateway.json(&["clients"]);
+        let row = rows.as_array().unwrap().iter().find(|row| row["mac"] == guest.mac.as_str());
+        row.unwrap()["state"].clone()
+    };
+    assert_eq!(state(one), "online");
+    spend(two, &lost[0]);
+    assert_ne!(state(two), "online", "good in another zone alone");
+}
+
+#[test]
+fn a_batch_of_hqs_comes_once_and_goes_for_good() {
+    let mut lab = Lab::new(3);
+    let (desk, settings) = Desk::open(&lab);
+    let gateway = lab.maitred(&settings);
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [one, two, three] = &lab.guests[..] else { unreachable!() };
+    let codes = desk.make(&["--count", "2", "--uses", "2", "--minutes", "30"]);
+    desk.make(&["--count", "1", "--minutes", "30", "--zone", "elsewhere"]);
+    desk.publish();
+    gateway.command(&["sync", "--now"]).ok();
+    spend(one, &codes[0]);
+    assert!(one.online());
+
+    // The same again, a restart, a new version: what is used is used.
+    gateway.command(&["sync", "--now"]).ok();
+    gateway.kill9();
+    gateway.run();
+    let more = desk.make(&["--count", "1", "--minutes", "30"]);
+    desk.publish();
+    gateway.command(&["sync", "--now"]).ok();
+    let rows = gateway.json(&["voucher", "list"]);
+    let rows: Vec<(u64, bool, u64)> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (
+                row["batch"].as_u64().unwrap(),
+                row["hq"].as_bool().unwrap(),
+                row["used"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(rows, [(1, true, 1), (3, true, 0)]);
+    assert!(gateway.command(&["voucher", "list"]).ok().contains("hq3"));
+    spend(two, &codes[0]);
+    assert!(two.online());
+    spend(three, &codes[0]);
+    assert!(!three.online(), "two uses are two");
+    let told: Vec<String> = gateway.database(|db| {
+        let mut told = db.prepare("SELECT body FROM outbox WHERE body LIKE '%\"voucher\"%'")?;
+        told.query_map([], |row| row.get(0))?.collect()
+    });
+    assert!(!told.is_empty());
+    assert!(told.iter().all(|row| row.contains("\"batch\":1") && row.contains("\"hq\":true")));
+
+    // What a store revokes stays revoked, and so does what HQ leaves out.
+    gateway.command(&["voucher", "revoke", "hq3"]).ok();
+    Gateway::tool(&["bundle", "revoke", &desk.file, "hq1"]).ok();
+    desk.publish();
+    gateway.command(&["sync", "--now"]).ok();
+    assert!(!one.online() && !two.online(), "what they opened is closed");
+    gateway.kill9();
+    gateway.run();
+    gateway.command(&["sync", "--now"]).ok();
+    for code in codes.iter().chain(&more) {
+        spend(three, code);
+        assert!(!three.online());
     }
 }
 

@@ -30,7 +30,7 @@ fn portal(guest: &Guest) -> Reply {
 #[track_caller]
 fn open(guest: &Guest, link: &str) -> Reply {
     assert!(link.starts_with(&format!("{PORTAL}/f/")), "{link}");
-    guest.follow(guest.get(link))
+    guest.open_link(link)
 }
 
 /// A lab with WeChat, its backend and a gateway that trusts it.
@@ -286,7 +286,7 @@ fn journey(language: &str, mode: Mode) {
     let guest = &lab.guests[0];
     let (code, link) = (lab.folder().join("code"), lab.folder().join("link"));
     let words = [code.to_str().unwrap(), link.to_str().unwrap()];
-    let pages = ["follow-offer", "follow-waiting", "follow-online"];
+    let pages = ["follow-offer", "follow-waiting", "follow-link", "follow-online"];
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let sent = crate::lab::until(Duration::from_secs(60), "the browser's code", || {

@@ -186,6 +186,14 @@ impl Guest {
         page
     }
 
+    /// Opens the account's link, agrees to the terms, and goes on.
+    #[track_caller]
+    pub fn open_link(&self, link: &str) -> super::Reply {
+        let page = self.follow(self.get(link));
+        let path = link.find("/f/").map_or("", |at| &link[at..]);
+        if page.has_form(path) { self.submit(&page, path, &[("terms", "yes")]) } else { page }
+    }
+
     /// The first half: up to the page that asks for the code.
     #[track_caller]
     pub fn ask_code(&self, gateway: &Gateway, url: &str) -> super::Reply {

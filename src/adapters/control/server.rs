@@ -200,7 +200,7 @@ async fn answer(ask: Ask, inbox: &Inbox, services: &Services) -> Response {
             status.map(|status| with_notes(status, (services.notes)()))
         }
         Ask::Clients {} => domain(Command::Clients, inbox).await,
-        Ask::Revoke { mac } => domain(Command::Revoke { mac }, inbox).await,
+        Ask::Revoke { mac } => durably(Command::Revoke { mac }, inbox, services).await,
         Ask::Limit { mac, limits } => domain(Command::Limit { mac, limits }, inbox).await,
         Ask::Grant { mac, zone, seconds, limits } => {
             match grant(mac, zone.as_deref(), (seconds, limits), &services.zones) {
@@ -262,7 +262,8 @@ fn zone_named(name: Option<&str>, zones: &[String]) -> Result<Option<ZoneId>, St
     name.map(find).transpose()
 }
 
-/// Answers once what the domain changed is on disk: a sheet is printed only once.
+/// Answers once what the domain changed is on disk: a sheet is printed only once, and who is put
+/// offline stays so.
 async fn durably(command: Command, inbox: &Inbox, services: &Services) -> Result<Value, String> {
     let done = domain(command, inbox).await?;
     (services.flush)().await?;

@@ -108,7 +108,9 @@ fn report(command: &Command) -> Option<Report> {
         // Never answered: its reply is dropped with the envelope.
         Command::Revoke { .. } => return None,
         // Not asked for by this road.
-        Command::Erase { .. } | Command::Rename(_) => Report::Refused("no".into()),
+        Command::Erase { .. } | Command::Rename(_) | Command::VouchersFromHq(_) => {
+            Report::Refused("no".into())
+        }
         Command::Vouchers => Report::Vouchers(Vec::new()),
         Command::MakeVouchers { .. } | Command::RevokeVouchers(_) => Report::Done,
     })

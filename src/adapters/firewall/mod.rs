@@ -32,8 +32,8 @@ pub use socket::NetfilterError;
 use crate::adapters::inbox::Inbox;
 use crate::config::{Config, OnStop, garden as places};
 use crate::domain::effect::Firewall;
-use crate::domain::event::Live;
 use crate::domain::garden::Garden as Whose;
+use crate::domain::saved::Live;
 use socket::Netfilter;
 use worker::Order;
 

@@ -122,7 +122,7 @@ texts! { CodeTexts:
 }
 texts! { FollowTexts:
     instead, begin, title, pass, find, send, code, open, qr, waiting,
-    app, again, wifi, change,
+    app, again, wifi, linked, change,
 }
 texts! { VoucherTexts: have, title, label, hint, text, submit, instead }
 texts! { DeviceTexts: title, here, unnamed, since, end }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::FormRejection;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -122,7 +122,7 @@ fn router(portal: Portal, inbox: Inbox, counts: Arc<Counts>) -> Router {
         .route("/logout", post(logout).get(home))
         .route("/follow", post(account::begin).get(home))
         .route("/follow.svg", get(account::picture))
-        .route("/f/{token}", get(follow))
+        .route("/f/{token}", get(account::linked).post(account::entered))
         .route("/v/{code}", get(vouchers::scanned))
         .route("/voucher", post(vouchers::submitted).get(home))
         .route("/device", post(vouchers::end_other).get(home))
@@ -259,14 +259,6 @@ async fn extend(State(site): State<Arc<Site>>, guest: Guest) -> Response {
 
 async fn logout(State(site): State<Arc<Site>>, guest: Guest) -> Response {
     site.act(&guest, Ask::Logout, Typed::default()).await
-}
-
-async fn follow(
-    State(site): State<Arc<Site>>,
-    guest: Guest,
-    Path(token): Path<String>,
-) -> Response {
-    site.act(&guest, Ask::Follow { token }, Typed::default()).await
 }
 
 async fn terms(State(site): State<Arc<Site>>, choice: Choice) -> Response {

@@ -232,18 +232,27 @@ async fn the_other_forms_and_the_follow_link_reach_the_domain() {
     assert_eq!(stage.post("/change", "").await.status, 303);
     assert_eq!(stage.post("/resend?lang=en", "").await.status, 303);
     assert_eq!(stage.post("/logout", "").await.status, 303);
-    assert_eq!(stage.get("/f/abc.DEF-_1").await.status, 303);
     let asked = stage.asked();
-    let [Ask::ChangeNumber, Ask::ResendCode { language }, Ask::Logout, Ask::Follow { token }] =
-        &asked[..]
-    else {
+    let [Ask::ChangeNumber, Ask::ResendCode { language }, Ask::Logout] = &asked[..] else {
         panic!("{asked:?}")
     };
     assert_eq!(*language, Language::English);
+    // Whatever looks at the account's link spends nothing.
+    let link = "/f/abc.DEF-_1";
+    let page = stage.get(link).await;
+    assert!(page.status == 200 && page.text.contains("action=\"/f/abc.DEF-_1"), "{}", page.text);
+    let page = stage.post(link, "").await;
+    assert!(page.status == 200 && page.text.contains("role=\"alert\""), "{}", page.text);
+    assert_eq!(stage.get("/f/..%2Flogout").await.status, 302);
+    assert!(stage.asked().iter().all(|ask| matches!(ask, Ask::Look)));
+    assert_eq!(stage.post(link, "terms=yes").await.status, 303);
+    let asked = stage.asked();
+    let [Ask::Follow { token, consent }] = &asked[..] else { panic!("{asked:?}") };
     assert_eq!(token, "abc.DEF-_1");
+    assert!(!consent.terms.is_empty() && !consent.marketing);
 
     let refused = Stage::new(View::Phone { refusal: Some(Refusal::TokenUsed) });
-    let page = refused.get("/f/abc?lang=en").await;
+    let page = refused.post("/f/abc?lang=en", "terms=yes").await;
     assert!(page.status == 200 && page.text.contains("used before"));
 }
 

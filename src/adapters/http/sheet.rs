@@ -15,8 +15,8 @@ pub struct Sheet<'a> {
     pub store: &'a str,
     /// The portal's address, with the final slash; without one there are no QR codes.
     pub portal: Option<&'a str>,
-    /// The batch.
-    pub batch: u32,
+    /// The batch, as it is called.
+    pub batch: &'a str,
     /// The codes, by number.
     pub codes: &'a [String],
     /// A use lasts this long.

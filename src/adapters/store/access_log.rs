@@ -49,8 +49,10 @@ impl Reader {
         self.store.publish()?;
         let connection = schema::open_read_only(self.store.path())?;
         let mut select = connection.prepare(
-            "SELECT l.id, l.at, l.event, l.session, l.mac, l.address, l.identity, l.guest, i.sealed
-             FROM access_log l LEFT JOIN identity i ON i.guest = l.guest
+            "SELECT l.id, l.at, l.event, l.session, l.mac, l.address, l.identity, l.guest,
+                 coalesce(s.sealed, i.sealed)
+             FROM access_log l LEFT JOIN guest g ON g.key = l.guest
+                 LEFT JOIN seal s ON s.id = g.seal LEFT JOIN identity i ON i.guest = l.guest
              WHERE l.id > ?3 AND (l.at >= ?1 AND l.at < ?2 OR l.at IS NULL
                  AND l.id > (SELECT coalesce(max(id), 0) FROM access_log WHERE at < ?1)
                  AND l.id < (SELECT coalesce(min(id), l.id + 1) FROM access_log WHERE at >= ?2))

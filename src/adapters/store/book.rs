@@ -188,6 +188,7 @@ impl Book {
             "UPDATE access_log SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
             "UPDATE consent SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
             "UPDATE message SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
+            "UPDATE attempt SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
             "UPDATE voucher_batch SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
             "UPDATE voucher_use SET at = at_ms + ?2 WHERE boot = ?1 AND at IS NULL",
             "UPDATE device SET verified = verified_ms + ?2 WHERE boot = ?1 AND verified IS NULL",

@@ -1,20 +1,19 @@
 //! Forgetting a guest: whatever is kept of them beyond what the law asks.
 
-use rusqlite::OptionalExtension;
-
 use super::StoreError;
 use super::book::Book;
+use super::guests::SEALED;
 use crate::domain::auth::seal::Sealed;
 use crate::domain::names::{BootTime, GuestKey};
 
 impl Book {
     /// Forgets a guest, and tells HQ, with the sealed name: it may not have heard of the key.
     pub(super) fn erase(&mut self, guest: GuestKey, at: BootTime) -> Result<(), StoreError> {
-        let sealed = self
+        let sealed: Option<Vec<u8>> = self
             .connection
-            .prepare_cached("SELECT sealed FROM identity WHERE guest = ?1")?
-            .query_row([guest.0.as_slice()], |row| row.get(0).map(Sealed))
-            .optional()?;
+            .prepare_cached(SEALED)?
+            .query_row([guest.0.as_slice()], |row| row.get(0))?;
+        let sealed = sealed.map(Sealed);
         self.forget(guest)?;
         self.tell_erased(guest, sealed.as_ref(), at)
     }

@@ -6,6 +6,11 @@ use serde::Serialize;
 use super::{Reader, StoreError, schema};
 use crate::domain::names::{GuestKey, Mac};
 
+/// A guest's sealed name, or NULL.
+pub(super) const SEALED: &str =
+    "SELECT coalesce((SELECT sealed FROM guest JOIN seal ON id = seal WHERE key = ?1),
+         (SELECT sealed FROM identity WHERE guest = ?1))";
+
 /// What the record has of a guest; times are as of RFC 3339, `None` where they are not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GuestFile {
@@ -99,11 +104,7 @@ impl Reader {
         connection.execute_batch("BEGIN")?;
         let (db, key) = (&connection, guest.0.as_slice());
         let one = |sql: &str| db.query_row(sql, [key], |row| row.get(0)).optional();
-        let sealed = db
-            .query_row("SELECT sealed FROM identity WHERE guest = ?1", [key], |row| {
-                Ok(data_encoding::BASE64.encode(&row.get::<_, Vec<u8>>(0)?))
-            })
-            .optional()?;
+        let sealed: Option<Vec<u8>> = db.query_row(SEALED, [key], |row| row.get(0))?;
         let consents =
             "SELECT at, terms, marketing, method FROM consent WHERE guest = ?1 ORDER BY id";
         let devices = "SELECT mac, hostname, verified FROM device WHERE guest = ?1 ORDER BY mac";
@@ -114,7 +115,7 @@ impl Reader {
                         WHERE s.guest = ?1 ORDER BY s.id";
         Ok(GuestFile {
             mask: one("SELECT mask FROM guest WHERE key = ?1")?,
-            sealed,
+            sealed: sealed.map(|sealed| data_encoding::BASE64.encode(&sealed)),
             consents: all(db, consents, key, |row| {
                 let (at, terms) = (moment(row, 0)?, row.get(1)?);
                 Ok(FiledConsent { at, terms, marketing: row.get(2)?, method: row.get(3)? })

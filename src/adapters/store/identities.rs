@@ -1,12 +1,12 @@
-//! Records of who guests are, of what they agreed to, and of the messages that they caused.
+//! Records of who guests are, of what they agreed to, and of what they may do only so often.
 
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
 use super::StoreError;
-use super::book::{Book, DAY, int};
+use super::book::{Book, DAY, int, millis};
 use crate::domain::auth::seal::Sealed;
-use crate::domain::effect::Method;
+use crate::domain::effect::{Attempt, Method};
 use crate::domain::event::Consent;
 use crate::domain::names::{BootTime, GuestKey, Mac, ZoneId};
 
@@ -28,11 +28,8 @@ impl Book {
              ON CONFLICT (key) DO UPDATE SET mask = excluded.mask",
             params![key, mask],
         )?;
-        if let Some(Sealed(sealed)) = sealed {
-            self.run(
-                "INSERT OR IGNORE INTO identity (guest, sealed) VALUES (?1, ?2)",
-                params![key, sealed],
-            )?;
+        if let Some(sealed) = sealed {
+            self.keep_seal(key, sealed)?;
         }
         self.run(
             "INSERT INTO device (mac, zone, guest, boot, verified_ms, verified)
@@ -67,6 +64,21 @@ impl Book {
         self.outbox.put_event(&self.connection, "consent", (&boot, at), told)
     }
 
+    /// Keeps the first sealed name of a guest.
+    fn keep_seal(&self, key: &[u8], Sealed(sealed): &Sealed) -> Result<(), StoreError> {
+        let first = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO seal (sealed) SELECT ?2 FROM guest WHERE key = ?1 AND seal IS NULL
+                     AND NOT EXISTS (SELECT 1 FROM identity WHERE guest = ?1)",
+            )?
+            .execute(params![key, sealed])?;
+        if first == 0 {
+            return Ok(());
+        }
+        self.run("UPDATE guest SET seal = last_insert_rowid() WHERE key = ?1", [key])
+    }
+
     /// Whether a guest agreed to something else than the last time.
     fn is_news(&self, guest: GuestKey, news: &str) -> Result<bool, StoreError> {
         let sql = "UPDATE guest SET agreed = ?2 WHERE key = ?1 AND agreed IS NOT ?2";
@@ -99,6 +111,25 @@ impl Book {
         self.run(
             "DELETE FROM message WHERE boot = ?1 AND at_ms <= ?2 OR at <= ?3",
             params![boot.row, at - DAY, boot.wall(at - DAY)],
+        )
+    }
+
+    /// Keeps what a device did, for as long as it counts.
+    pub(super) fn attempted(
+        &self,
+        attempt: Attempt,
+        mac: Mac,
+        at: BootTime,
+    ) -> Result<(), StoreError> {
+        let (boot, pass, at) = (&self.boot, attempt == Attempt::Pass, int(at.0));
+        self.run(
+            "INSERT INTO attempt (pass, mac, boot, at_ms, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![pass, mac.0.as_slice(), boot.row, at, boot.wall(at)],
+        )?;
+        let since = at - millis(attempt.counts_for());
+        self.run(
+            "DELETE FROM attempt WHERE pass = ?1 AND (boot = ?2 AND at_ms <= ?3 OR at <= ?4)",
+            params![pass, boot.row, since, boot.wall(since)],
         )
     }
 

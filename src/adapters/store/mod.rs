@@ -1,7 +1,7 @@
 //! The record on disk: `SQLite`, one writer thread, readers of their own.
 //!
 //! Records go to the writer through a bounded channel, are made durable in groups in a
-//! [journal], and are carried into the database, which is settled every ten minutes, when somebody
+//! [journal], and are carried into the database, which is settled every 40 minutes, when somebody
 //! reads it, and at the end.
 
 mod access_log;
@@ -36,8 +36,8 @@ use self::writer::{Counters, Job, Writer};
 use super::inbox::Inbox;
 use crate::config::Retention;
 use crate::domain::effect::Record;
-use crate::domain::event::Snapshot;
 use crate::domain::names::{GuestKey, Now, Renamed, WallTime};
+use crate::domain::saved::Snapshot;
 
 pub use self::access_log::{AccessPage, AccessRow};
 pub use self::guests::GuestFile;
@@ -152,7 +152,8 @@ impl Store {
     }
 
     /// Hands over a record; never waits. A `SessionStarted`, with all that came before it, is made
-    /// durable at once and answered by `Stored` or `StoreFailed`; others within `commit_every`.
+    /// durable at once and answered by `Stored` or `StoreFailed`; a change of a session, or an end for
+    /// good, at once; others within `commit_every`.
     pub fn submit(&self, record: Record) -> Result<(), Full> {
         self.try_write(Entry::Record(record))
     }

@@ -8,6 +8,7 @@ use super::StoreError;
 use super::book::{Boot, int, meta, set_meta};
 use super::outgoing::Outgoing;
 use crate::config::Retention;
+use crate::domain::auth::voucher::HQ;
 use crate::domain::names::{GuestKey, SessionId, VisitId};
 
 /// What the outbox may hold before the oldest rows are dropped, anonymous ones first.
@@ -139,16 +140,18 @@ impl Outbox {
         let row = connection
             .prepare_cached(
                 "SELECT s.id, s.zone, s.mac, s.guest, s.started_ms, s.started, b.id, b.uuid,
-                     v.batch, v.number
+                     v.batch, v.number, v.terms
                  FROM voucher_use v JOIN session s ON s.id = v.session
                      JOIN boot b ON b.id = s.boot
                  WHERE v.session = ?1",
             )?
             .query_row([int(session.0)], |row| {
                 let mut outgoing = Outgoing::read("voucher", row, secret)?;
-                for (place, name) in [(8, "batch"), (9, "number")] {
-                    outgoing.set(name, row.get::<_, i64>(place)?);
-                }
+                let batch: u32 = row.get(8)?;
+                outgoing.set("batch", batch & !HQ);
+                outgoing.set("hq", batch >= HQ);
+                outgoing.set("number", row.get::<_, i64>(9)?);
+                outgoing.set("terms", row.get::<_, String>(10)?);
                 Ok(outgoing)
             })?;
         self.put(connection, row)

@@ -29,8 +29,12 @@ impl Book {
             Record::Alarm { begins, sent, accepted, at } => {
                 self.alarm(*begins, (*sent, *accepted), *at)
             }
-            Record::SessionStarted { grant, identity, method, address, at } => {
-                self.session_started(grant, *identity, *method, *address, *at)
+            Record::SessionStarted { grant, identity, method, address, extended, terms, at } => {
+                self.session_started(grant, *identity, *method, *address, *extended, *at)?;
+                match identity {
+                    Identity::Voucher(id) => self.voucher_used(*id, grant, terms, *at),
+                    _ => Ok(()),
+                }
             }
             Record::SessionUsed { session, up, down, left } => {
                 self.session_used(*session, (*up, *down), *left, written)
@@ -44,13 +48,16 @@ impl Book {
             Record::VisitGuest { visit, guest } => self.visit_guest(*visit, *guest),
             Record::VisitSeen { visit, dwell, last } => self.visit_seen(*visit, *dwell, *last),
             Record::VisitClosed { visit, dwell, .. } => self.visit_closed(*visit, *dwell),
-            Record::SessionChanged { session, identity, limits } => {
-                self.session_changed(*session, *identity, limits)
+            Record::SessionChanged { session, identity, limits, extended } => {
+                self.session_changed(*session, *identity, limits, *extended)
             }
             Record::MessageCounted { mac, number, prefix, zone, at } => {
                 self.message_counted(*mac, (*number, *prefix, *zone), *at)
             }
-            Record::VouchersMade { batch, hashes, at } => self.vouchers_made(batch, hashes, *at),
+            Record::Attempted { attempt, mac, at } => self.attempted(*attempt, *mac, *at),
+            Record::VouchersMade { batch, salt, hashes, at } => {
+                self.vouchers_made(batch, *salt, hashes, *at)
+            }
             Record::VouchersRevoked(which) => self.vouchers_revoked(*which),
             Record::TokenUsed { nonce, expires } => {
                 self.run(
@@ -89,6 +96,7 @@ impl Book {
         identity: Identity,
         method: Method,
         address: Option<IpAddr>,
+        extended: u8,
         at: BootTime,
     ) -> Result<(), StoreError> {
         let (kind, guest) = identity_columns(&identity);
@@ -113,15 +121,11 @@ impl Book {
             ],
         )?;
         self.run(
-            "INSERT INTO usage (session, up, down, boot) VALUES (?1, 0, 0, ?2)",
-            params![int(grant.session.0), boot.row],
+            "INSERT INTO usage (session, up, down, boot, extended) VALUES (?1, 0, 0, ?2, ?3)",
+            params![int(grant.session.0), boot.row, extended],
         )?;
         self.session_used(grant.session, (grant.used_up, grant.used_down), grant.left, at)?;
-        self.log_access(grant.session, "start", Some(at_ms))?;
-        match identity {
-            Identity::Voucher(id) => self.voucher_used(id, grant.session, grant.mac, at),
-            _ => Ok(()),
-        }
+        self.log_access(grant.session, "start", Some(at_ms))
     }
 
     fn session_used(
@@ -151,8 +155,13 @@ impl Book {
         session: SessionId,
         identity: Identity,
         limits: &Limits,
+        extended: u8,
     ) -> Result<(), StoreError> {
         let (kind, guest) = identity_columns(&identity);
+        self.run(
+            "UPDATE usage SET extended = ?2 WHERE session = ?1",
+            params![int(session.0), extended],
+        )?;
         self.run(
             "UPDATE session SET identity = ?2, guest = ?3, limits = ?4 WHERE id = ?1",
             params![int(session.0), kind, guest, serde_json::to_string(limits).unwrap_or_default()],

@@ -12,7 +12,7 @@ type Term = fn(&Retention) -> Length;
 /// Each term and what it deletes. `?1` is its border in wall time, `?2` this boot, whose rows may
 /// yet learn the time. A row of another boot that nobody knows the time of goes with its younger
 /// neighbours. The newest visit and session stay: numbers count on from them.
-const TERMS: [(Term, &str); 5] = [
+const TERMS: [(Term, &str); 6] = [
     (
         |terms| terms.visits,
         "DELETE FROM visit WHERE dwell IS NOT NULL AND id < (SELECT max(id) FROM visit)
@@ -35,6 +35,12 @@ const TERMS: [(Term, &str); 5] = [
         "DELETE FROM consent WHERE (at < ?1 OR at IS NULL AND boot <> ?2
                  AND id < (SELECT min(id) FROM consent WHERE at >= ?1))
              AND guest NOT IN (SELECT guest FROM device WHERE guest IS NOT NULL)",
+    ),
+    (
+        |terms| terms.voucher_uses,
+        "DELETE FROM voucher_use WHERE session NOT IN (SELECT session FROM usage)
+             AND (at < ?1 OR at IS NULL AND boot <> ?2
+                 AND session < (SELECT min(session) FROM voucher_use WHERE at >= ?1))",
     ),
     (
         |terms| terms.access_log,

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("messages.sql"),
     include_str!("vouchers.sql"),
     include_str!("privacy.sql"),
+    include_str!("remembered.sql"),
 ];
 
 /// Opens the database for writing, brought to the newest version. A damaged one is set aside and
@@ -93,7 +94,8 @@ fn open_once(path: &Path) -> Result<Connection, StoreError> {
     connection.execute_batch(
         "PRAGMA page_size = 1024; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
          PRAGMA cache_size = -768; PRAGMA temp_store = MEMORY;
-         PRAGMA journal_size_limit = 2097152; PRAGMA secure_delete = FAST;",
+         PRAGMA journal_size_limit = 2097152; PRAGMA wal_autocheckpoint = 2000;
+         PRAGMA secure_delete = FAST;",
     )?;
     migrate(&mut connection, MIGRATIONS)?;
     Ok(connection)

@@ -8,14 +8,14 @@ use rusqlite::{Row, params};
 use super::StoreError;
 use super::book::{Book, int};
 use crate::domain::auth::voucher::VoucherId;
-use crate::domain::effect::{EndReason, Grant};
-use crate::domain::event::{
-    SavedDevice, SavedGuest, SavedMessage, SavedSession, SavedVisit, Snapshot,
-};
+use crate::domain::effect::{Attempt, EndReason, Grant};
 use crate::domain::names::{
     BootTime, GuestKey, Mac, Mark, Now, SessionId, VisitId, WallTime, ZoneId,
 };
 use crate::domain::policy::{Identity, Limits};
+use crate::domain::saved::{
+    SavedAttempt, SavedDevice, SavedGuest, SavedMessage, SavedSession, SavedVisit, Snapshot,
+};
 
 /// Devices beyond the newest so many are not worth the memory.
 const DEVICES: u32 = 10_000;
@@ -36,8 +36,10 @@ pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
         used_tokens: used_tokens(book)?,
         devices: devices(book)?,
         messages: messages(book, now)?,
+        attempts: attempts(book, now)?,
         vouchers,
         last_batch,
+        batches_from_hq: book.batches_from_hq()?,
     })
 }
 
@@ -46,7 +48,7 @@ fn sessions(book: &mut Book, now: Now) -> Result<Vec<SavedSession>, StoreError> 
         book,
         "SELECT s.id, s.zone, s.mac, s.mark, s.limits, u.up, u.down, u.left_ms,
              u.boot, u.ends_ms, u.ends_ms + b.offset, s.identity, s.guest,
-             s.boot, s.started_ms, v.batch, v.number
+             s.boot, s.started_ms, v.batch, v.number, u.extended
          FROM usage u CROSS JOIN session s ON s.id = u.session JOIN boot b ON b.id = u.boot
              LEFT JOIN voucher_use v ON v.session = s.id
          ORDER BY u.session",
@@ -68,6 +70,7 @@ fn sessions(book: &mut Book, now: Now) -> Result<Vec<SavedSession>, StoreError> 
                 clock,
                 boot: row.get(13)?,
                 started_ms: natural(row, 14)?,
+                extended: row.get(17)?,
             };
             Ok((row.get::<_, String>(1)?, session))
         },
@@ -85,6 +88,7 @@ fn sessions(book: &mut Book, now: Now) -> Result<Vec<SavedSession>, StoreError> 
             started: (row.boot == book.boot.row).then_some(BootTime(row.started_ms)),
             grant: row.grant,
             identity: row.identity,
+            extended: row.extended,
         });
     }
     Ok(kept)
@@ -98,6 +102,7 @@ struct SessionRow {
     clock: (i64, Option<i64>, Option<i64>),
     boot: i64,
     started_ms: u64,
+    extended: u8,
 }
 
 impl SessionRow {
@@ -185,34 +190,50 @@ fn used_tokens(book: &Book) -> Result<Vec<([u8; 16], WallTime)>, StoreError> {
 /// Messages of the last day. One of a boot that never knew the time counts as sent just now, and
 /// is kept as such: the next start must not take it for new again.
 fn messages(book: &Book, now: Now) -> Result<Vec<SavedMessage>, StoreError> {
-    let this_boot = book.boot.row;
     book.run(
         "UPDATE message SET boot = ?1, at_ms = ?2 WHERE boot <> ?1 AND at IS NULL",
-        params![this_boot, int(now.boot.0)],
+        params![book.boot.row, int(now.boot.0)],
     )?;
-    let age = |row: &Row<'_>| -> rusqlite::Result<Duration> {
-        let age = match (row.get::<_, i64>(3)? == this_boot, row.get::<_, Option<i64>>(5)?) {
-            (true, _) => int(now.boot.0) - row.get::<_, i64>(4)?,
-            (false, Some(at)) => now.wall.map_or(0, |wall| wall.0 - at),
-            (false, None) => 0,
-        };
-        Ok(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
-    };
     let mut sent = collect(
         book,
-        "SELECT mac, number, prefix, boot, at_ms, at, zone FROM message ORDER BY id",
+        "SELECT boot, at_ms, at, mac, number, prefix, zone FROM message ORDER BY id",
         |row| {
             Ok(SavedMessage {
-                mac: Mac(row.get(0)?),
-                number: GuestKey(row.get(1)?),
-                prefix: GuestKey(row.get(2)?),
+                mac: Mac(row.get(3)?),
+                number: GuestKey(row.get(4)?),
+                prefix: GuestKey(row.get(5)?),
                 zone: book.zone_named(&row.get::<_, String>(6)?),
-                age: age(row)?,
+                age: age(row, book, now)?,
             })
         },
     )?;
     sent.sort_by_key(|message| std::cmp::Reverse(message.age));
     Ok(sent)
+}
+
+/// Wrong vouchers and passes that count, as messages do.
+fn attempts(book: &Book, now: Now) -> Result<Vec<SavedAttempt>, StoreError> {
+    book.run(
+        "UPDATE attempt SET boot = ?1, at_ms = ?2 WHERE boot <> ?1 AND at IS NULL",
+        params![book.boot.row, int(now.boot.0)],
+    )?;
+    let mut made =
+        collect(book, "SELECT boot, at_ms, at, mac, pass FROM attempt ORDER BY id", |row| {
+            let attempt = if row.get(4)? { Attempt::Pass } else { Attempt::WrongVoucher };
+            Ok(SavedAttempt { attempt, mac: Mac(row.get(3)?), age: age(row, book, now)? })
+        })?;
+    made.sort_by_key(|made| std::cmp::Reverse(made.age));
+    Ok(made)
+}
+
+/// How long ago a row is of, whose first columns are boot row, that boot's clock, and wall time.
+fn age(row: &Row<'_>, book: &Book, now: Now) -> rusqlite::Result<Duration> {
+    let age = match (row.get::<_, i64>(0)? == book.boot.row, row.get::<_, Option<i64>>(2)?) {
+        (true, _) => int(now.boot.0) - row.get::<_, i64>(1)?,
+        (false, Some(at)) => now.wall.map_or(0, |wall| wall.0 - at),
+        (false, None) => 0,
+    };
+    Ok(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
 }
 
 /// All rows of a query; `?1`, where it stands, is [`DEVICES`].

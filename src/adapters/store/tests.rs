@@ -1,8 +1,10 @@
 //! The store against a disk, a crash and a clock.
 
+mod counts;
 mod disk;
 mod erase;
 mod figures;
+mod flash;
 mod privacy;
 mod rename;
 mod round_trip;
@@ -17,10 +19,11 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::adapters::inbox::{Envelope, Inbox};
 use crate::clock;
-use crate::domain::effect::{EndReason, Grant, Method};
-use crate::domain::event::{Consent, Event, Snapshot};
+use crate::domain::effect::{Attempt, EndReason, Grant, Method};
+use crate::domain::event::{Consent, Event};
 use crate::domain::names::{BootTime, GuestKey, Mac, Mark, SessionId, VisitId, WallTime, ZoneId};
 use crate::domain::policy::{Identity, Limits};
+use crate::domain::saved::Snapshot;
 
 /// A store in a folder, and the loop's end of its inbox.
 pub(in crate::adapters) struct Bench {
@@ -124,6 +127,8 @@ fn started(session: u64, device: u64, at: u64) -> Record {
         identity: Identity::Guest(guest(1)),
         method: Method::Sms,
         address: Some("192.0.2.7".parse().unwrap()),
+        extended: 0,
+        terms: String::new(),
         at: BootTime(at),
     }
 }

@@ -7,22 +7,26 @@ use rusqlite::{OptionalExtension, params};
 
 use super::StoreError;
 use super::book::{Book, int, millis};
-use crate::domain::auth::voucher::{Batch, Hash, SavedBatch, VoucherId, Which, Worth};
-use crate::domain::names::{BootTime, Mac, SessionId, WallTime};
+use crate::domain::auth::voucher::{
+    Batch, HQ, Hash, Known, Salt, SavedBatch, VoucherId, Which, Worth,
+};
+use crate::domain::effect::Grant;
+use crate::domain::names::{BootTime, SessionId, WallTime};
 
 impl Book {
     /// Keeps a new batch.
     pub(super) fn vouchers_made(
         &self,
         batch: &Batch,
+        salt: Option<Salt>,
         hashes: &[Hash],
         at: BootTime,
     ) -> Result<(), StoreError> {
         let (boot, at, worth) = (&self.boot, int(at.0), &batch.worth);
         self.run(
             "INSERT INTO voucher_batch
-                 (id, zone, count, uses, length_ms, limits, expires, boot, at_ms, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 (id, zone, count, uses, length_ms, limits, expires, salt, boot, at_ms, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 batch.id,
                 worth.zone.map(|zone| self.zone_name(zone)),
@@ -31,6 +35,7 @@ impl Book {
                 millis(worth.length),
                 serde_json::to_string(&worth.limits).unwrap_or_default(),
                 worth.expires.map(|expires| expires.0),
+                salt,
                 boot.row,
                 at,
                 boot.wall(at)
@@ -53,30 +58,31 @@ impl Book {
         )
     }
 
-    /// A session began by a voucher: keeps the use, and tells HQ.
+    /// A session began by a voucher: keeps the use and the terms agreed to, and tells HQ.
     pub(super) fn voucher_used(
         &mut self,
         id: VoucherId,
-        session: SessionId,
-        mac: Mac,
+        grant: &Grant,
+        terms: &str,
         at: BootTime,
     ) -> Result<(), StoreError> {
         let at = int(at.0);
         self.run(
-            "INSERT INTO voucher_use (session, batch, number, mac, boot, at_ms, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO voucher_use (session, batch, number, mac, terms, boot, at_ms, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
-                int(session.0),
+                int(grant.session.0),
                 { id.batch },
                 { id.number },
-                mac.0.as_slice(),
+                grant.mac.0.as_slice(),
+                terms,
                 self.boot.row,
                 at,
                 self.boot.wall(at)
             ],
         )?;
         self.count_use(id, 1)?;
-        self.outbox.put_voucher_use(&self.connection, &self.device_secret, session)
+        self.outbox.put_voucher_use(&self.connection, &self.device_secret, grant.session)
     }
 
     /// A session came to nothing: if a voucher opened it, the use is there again.
@@ -98,10 +104,14 @@ impl Book {
         )
     }
 
-    /// The batches that are of use, and the number of the newest there ever was.
+    /// The batches that are of use, and the number of the newest of the store's own that there
+    /// ever was.
     pub(super) fn vouchers(&self) -> Result<(Vec<SavedBatch>, u32), StoreError> {
-        let last: Option<u32> =
-            self.connection.query_row("SELECT max(id) FROM voucher_batch", [], |row| row.get(0))?;
+        let last: Option<u32> = self.connection.query_row(
+            "SELECT max(id) FROM voucher_batch WHERE id < ?1",
+            [HQ],
+            |row| row.get(0),
+        )?;
         let mut select = self.connection.prepare(
             "SELECT b.id, b.zone, b.count, b.uses, b.length_ms, b.limits, b.expires,
                  (SELECT sum(used) FROM voucher WHERE batch = b.id)
@@ -136,6 +146,18 @@ impl Book {
             saved.push(SavedBatch { batch, used, vouchers });
         }
         Ok((saved, last.unwrap_or(0)))
+    }
+
+    /// All batches that HQ ever sent.
+    pub(super) fn batches_from_hq(&self) -> Result<Vec<(u32, Known)>, StoreError> {
+        let mut select = self.connection.prepare(
+            "SELECT id, salt, expires FROM voucher_batch WHERE id >= ?1 AND salt NOT NULL",
+        )?;
+        let rows = select.query_map([HQ], |row| {
+            let expires = row.get::<_, Option<i64>>(2)?.map(WallTime);
+            Ok((row.get(0)?, Known { salt: row.get(1)?, expires }))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Those with uses left, or with a use under way that may be given back.

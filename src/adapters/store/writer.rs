@@ -25,7 +25,7 @@ const GROUP_MOST: usize = 2000;
 /// Entries that may wait for the disk to take them.
 const BACKLOG: usize = 10_000;
 /// The database is settled after this long, or this many bytes of journal.
-const SETTLE_AFTER: Duration = Duration::from_mins(10);
+const SETTLE_AFTER: Duration = Duration::from_mins(40);
 const SETTLE_BYTES: u64 = 256 << 10;
 /// Between two tries while the disk refuses.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -66,7 +66,7 @@ pub(super) struct Writer {
     /// The database is behind the journal, and has to be brought up to it.
     behind: bool,
     pending: VecDeque<Entry>,
-    /// A record whose writer awaits an answer is pending.
+    /// A record is pending that somebody waits for, or that no power cut may undo.
     urgent: bool,
     commit_every: Duration,
     commit_at: Option<BootTime>,
@@ -185,10 +185,11 @@ impl Writer {
                 self.inbox.tell(Event::StoreFailed(grant.session));
             }
         }
-        self.urgent |= matches!(
-            entry,
-            Entry::Record(Record::SessionStarted { .. } | Record::SessionChanged { .. })
-        );
+        self.urgent |= match &entry {
+            Entry::Record(Record::SessionStarted { .. } | Record::SessionChanged { .. }) => true,
+            Entry::Record(Record::SessionEnded { reason, .. }) => reason.for_good(),
+            _ => false,
+        };
         self.pending.push_back(entry);
         if self.commit_at.is_none() {
             self.commit_at = Some(clock::boot() + self.commit_every);

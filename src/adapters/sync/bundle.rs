@@ -6,11 +6,13 @@
 //! ```json
 //! {"version": 7, "store": "*", "brand": {"name": "Jade Mall", "colour": "#0b5d45",
 //!   "logo": "base64", "hero": "base64", "terms_version": "2026-02",
-//!   "zh-CN": {"rules": [], "offers": [], "terms": [], "privacy": []}, "en": {}}}
+//!   "zh-CN": {"rules": [], "offers": [], "terms": [], "privacy": []}, "en": {}},
+//!   "vouchers": [{"batch": 3, "uses": 1, "seconds": 5400, "salt": "base64", "hashes": "base64"}]}
 //! ```
 //!
-//! `store` is a store's id, or `*`. What a bundle does not say is as configured. Members that we
-//! do not know are for later versions.
+//! `store` is a store's id, or `*`. What a bundle does not say is as configured. `vouchers`, where it
+//! stands, has all of HQ's batches ([`Bundled`]): one that it leaves out is revoked. Members that we
+//! do not know are for later versions. `maitred bundle` (feature `hq`) makes batches and signs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -20,17 +22,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::vouchers::{self, Bundled};
 use crate::adapters::client::{self, ClientError};
 use crate::adapters::http::brand::{Brand, Brands, Parts, kind};
+use crate::adapters::inbox::Inbox;
 use crate::config::{Colour, Config, PICTURES_MAX, Secret, Words, display_name};
+use crate::domain::effect::{Answer, Report};
+use crate::domain::event::{Command, Event};
 
 /// A bundle has at most this many bytes.
-pub const LONGEST: u64 = 192 * 1024;
+pub const LONGEST: u64 = 256 * 1024;
 /// What is signed besides the JSON, so that no other signature of HQ's is one of a bundle.
 const PREFIX: &[u8] = b"maitred bundle\0";
 /// The file's name in the state folder.
@@ -59,8 +65,8 @@ pub enum BundleError {
     /// Another store's.
     #[error("HQ's bundle is for store {0}")]
     Store(String),
-    /// What it says cannot be shown.
-    #[error("HQ's bundle cannot be shown: {0}")]
+    /// What it says makes no sense.
+    #[error("HQ's bundle cannot be used: {0}")]
     Content(&'static str),
     /// An old one, sent again.
     #[error("HQ's bundle has version {sent}, and version {held} is held already")]
@@ -70,6 +76,9 @@ pub enum BundleError {
         /// The version held.
         held: u64,
     },
+    /// The gateway takes not all of its vouchers.
+    #[error("HQ's vouchers are not taken: {0}")]
+    Vouchers(String),
     /// It cannot be kept.
     #[error("{FILE} in the state folder: {0}")]
     File(#[from] io::Error),
@@ -86,6 +95,8 @@ pub struct Bundle {
     store: String,
     #[serde(default)]
     brand: Look,
+    /// All of HQ's batches; `None` says nothing of them.
+    vouchers: Option<Vec<Bundled>>,
 }
 
 /// The brand part of a bundle.
@@ -127,7 +138,16 @@ pub fn read(bytes: &[u8], key: &[u8; 32], store: &str) -> Result<Bundle, BundleE
         return Err(BundleError::Store(bundle.store));
     }
     bundle.brand.check()?;
-    Ok(bundle)
+    match vouchers::problem(bundle.vouchers.as_deref().unwrap_or_default()) {
+        Some(problem) => Err(BundleError::Content(problem)),
+        None => Ok(bundle),
+    }
+}
+
+/// Signs a bundle's JSON, as HQ does.
+pub fn sign(json: &str, key: &SigningKey) -> Vec<u8> {
+    let signature = key.sign(&[PREFIX, json.as_bytes()].concat());
+    [BASE64.encode(&signature.to_bytes()).as_bytes(), b"\n", json.as_bytes()].concat()
 }
 
 impl Look {
@@ -190,9 +210,10 @@ impl Look {
     }
 }
 
-/// Fetches bundles, keeps them, and shows what they say.
+/// Fetches bundles, keeps them, shows what they say, and hands their vouchers to the gateway.
 #[derive(Debug)]
 pub struct Bundles {
+    inbox: Inbox,
     url: String,
     key: [u8; 32],
     token: Option<Secret>,
@@ -206,7 +227,7 @@ pub struct Bundles {
 impl Bundles {
     /// What is shown from now on: `base`, as configured, and on top of it the bundle that is kept.
     /// `None` beside it if the store gets no bundles.
-    pub fn open(config: &Config, base: Parts) -> (Option<Self>, Brands) {
+    pub fn open(config: &Config, base: Parts, inbox: &Inbox) -> (Option<Self>, Brands) {
         let hq = config.hq.as_ref();
         let source = hq.and_then(|hq| Some((hq, hq.bundle_url.clone()?, hq.bundle_key?.0)));
         let Some((hq, url, key)) = source else {
@@ -214,6 +235,7 @@ impl Bundles {
         };
         let (shown, brand) = watch::channel(Arc::new(Brand::new(base.clone())));
         let bundles = Self {
+            inbox: inbox.clone(),
             url,
             key,
             token: hq.token.clone(),
@@ -247,6 +269,18 @@ impl Bundles {
             self.show(bundle);
         }
         Ok(sent)
+    }
+
+    /// Tells the gateway all of HQ's batches, as the bundle that is kept has them. Blocks.
+    pub fn hand_over(&self) -> Result<(), BundleError> {
+        let Some(batches) = self.held()?.and_then(|bundle| bundle.vouchers) else { return Ok(()) };
+        let batches = batches.iter().filter_map(Bundled::read).collect();
+        let command = Command::VouchersFromHq(batches);
+        match self.inbox.ask_and_wait(|request| Event::Control { request, command }) {
+            Ok(Answer::Control(Report::Done)) => Ok(()),
+            Ok(Answer::Control(Report::Refused(reason))) => Err(BundleError::Vouchers(reason)),
+            _ => Err(BundleError::Vouchers("the gateway is too busy".into())),
+        }
     }
 
     fn show(&self, bundle: Bundle) {

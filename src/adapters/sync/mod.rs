@@ -19,6 +19,7 @@
 pub mod bundle;
 mod names;
 pub mod schedule;
+pub mod vouchers;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -87,6 +87,8 @@ impl Worker {
         let once = Settings { tries: 1, ..self.settings.clone() };
         let mut due = None;
         let mut first = true;
+        // A kill may have come between a new bundle and its vouchers.
+        let _ = self.hand_over();
         loop {
             let now = self.clock.now().wall;
             if let Some(now) = now {
@@ -151,7 +153,15 @@ impl Worker {
             self.store.synced(now)?;
         }
         summary.bundle = self.bundles.as_ref().map(Bundles::renew).transpose()?;
+        self.hand_over()?;
         Ok(summary)
+    }
+
+    /// Brings the vouchers of the bundle that is held to the gateway and to the disk.
+    fn hand_over(&self) -> Result<(), SyncError> {
+        let Some(bundles) = &self.bundles else { return Ok(()) };
+        bundles.hand_over().inspect_err(|error| tracing::error!(%error, "HQ's vouchers"))?;
+        Ok(self.store.flush()?)
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, found: &mut Found) {
         ("retention.sessions", retention.sessions),
         ("retention.devices", retention.devices),
         ("retention.consents", retention.consents),
+        ("retention.voucher_uses", retention.voucher_uses),
     ] {
         found.unless((DAY..=MOST).contains(&length.0), path, "must be 1d to 3660d");
     }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::domain::effect::Refusal;
-use crate::domain::event::SavedMessage;
+use crate::domain::effect::{Attempt, Refusal};
 use crate::domain::names::{BootTime, GuestKey, Mac, ZoneId};
 use crate::domain::policy::{CodePolicy, PassPolicy};
+use crate::domain::saved::{SavedAttempt, SavedMessage};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -14,9 +14,8 @@ const DAY: Duration = Duration::from_hours(24);
 /// its guest counts as one.
 const TOKENS: (u32, u32) = (10, 600);
 
-/// Wrong vouchers that a device may try in [`GUESSING`], and the store.
+/// Wrong vouchers that a device may try while they count, and the store.
 const GUESSES: (u32, u32) = (10, 3000);
-const GUESSING: Duration = Duration::from_mins(10);
 
 /// Counts over windows that slide on the boot clock. Held apart from the devices: one that is
 /// forgotten has not regained its rights. Every entry is a message sent or a signature checked,
@@ -48,8 +47,8 @@ impl Throttle {
             hour: Window::new(HOUR),
             day: Window::new(DAY),
             tokens: Window::new(Duration::from_mins(1)),
-            passes: Window::new(DAY),
-            guesses: Window::new(GUESSING),
+            passes: Window::new(Attempt::Pass.counts_for()),
+            guesses: Window::new(Attempt::WrongVoucher.counts_for()),
             recent: BTreeMap::new(),
         }
     }
@@ -106,6 +105,20 @@ impl Throttle {
                 for subject in [device, number, prefix, Subject::Store].into_iter().chain(zone) {
                     self.day.add(subject, now + left);
                 }
+            }
+        }
+    }
+
+    /// Counts what devices did in the last run, oldest first.
+    pub(in crate::domain) fn restore_attempts(&mut self, made: &[SavedAttempt], now: BootTime) {
+        for SavedAttempt { attempt, mac, age } in made {
+            let window = match attempt {
+                Attempt::WrongVoucher => &mut self.guesses,
+                Attempt::Pass => &mut self.passes,
+            };
+            let Some(left) = window.length.checked_sub(*age) else { continue };
+            for subject in [Subject::Device(*mac), Subject::Store] {
+                window.add(subject, now + left);
             }
         }
     }
@@ -342,6 +355,28 @@ mod tests {
         assert_eq!(throttle.may_guess(device(2), at(599)), over, "a flood of new addresses");
         assert_eq!(throttle.may_guess(device(1), at(600)), fine);
         assert_eq!(throttle.may_guess(device(3), at(899)), over);
+    }
+
+    #[test]
+    fn a_start_gives_nobody_new_guesses_or_passes() {
+        let rules =
+            PassPolicy { length: Duration::from_mins(1), per_device_day: 2, per_store_day: 9 };
+        let made = |attempt, minutes| SavedAttempt {
+            attempt,
+            mac: device(1),
+            age: Duration::from_mins(minutes),
+        };
+        let mut throttle = Throttle::new();
+        let passes = [25 * 60, 23 * 60, 5].map(|age| made(Attempt::Pass, age));
+        let guesses = [11, 9, 9, 9, 9, 9, 9, 9, 9, 9].map(|age| made(Attempt::WrongVoucher, age));
+        throttle.restore_attempts(&[&passes[..], &guesses].concat(), at(0));
+        assert_eq!(throttle.pass(device(1), &rules, at(3599)), Err(Refusal::NoPass));
+        assert_eq!(throttle.pass(device(1), &rules, at(3600)), Ok(()));
+        // Nine of ten.
+        assert_eq!(throttle.may_guess(device(1), at(0)), Ok(()));
+        throttle.guessed_wrong(device(1), at(0));
+        assert_eq!(throttle.may_guess(device(1), at(59)), Err(Refusal::TooManyGuesses));
+        assert_eq!(throttle.may_guess(device(1), at(60)), Ok(()));
     }
 
     #[test]

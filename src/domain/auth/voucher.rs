@@ -1,34 +1,31 @@
-//! Vouchers: codes on paper, each good for so many uses. Made here, and kept only as keyed hashes.
-//!
-//! A code has twelve of Douglas Crockford's base-32 digits, 60 bits: at the throttle's rate of
-//! wrong ones, and with as many vouchers as there may be, a year of guessing finds one with a
-//! probability below one in 100,000.
+//! Vouchers: codes on paper, each good for so many uses. Made here, and kept only as keyed hashes;
+//! or made by HQ, which has no key of the store's, and kept as salted ones.
+
+mod codes;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rand::RngExt;
-use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use super::follow::{DIGITS, digit};
-use crate::domain::effect::{Code, Refusal};
+use crate::domain::effect::Refusal;
 use crate::domain::guest::Secrets;
 use crate::domain::names::{WallTime, ZoneId};
 use crate::domain::policy::Overrides;
+
+pub use codes::{Hash, Salt, make_for_stores};
+pub(in crate::domain) use codes::{hash, make};
 
 /// Vouchers of a batch, at most.
 pub const BATCH: u16 = 2_000;
 /// Vouchers known at once, at most.
 const MOST: usize = 20_000;
-const LENGTH: usize = 12;
+/// The number of a batch that HQ made has this bit; HQ's own number of it has not.
+pub const HQ: u32 = 1 << 31;
 
-/// HMAC-SHA256 of `voucher:` and the code, first 16 bytes.
-pub type Hash = [u8; 16];
-
-/// A voucher: its batch, and its place in that, from 1. Printed as `3-17`.
+/// A voucher: its batch, and its place in that, from 1. Printed as `3-17`, or as `hq3-17`.
 // Packed: every session holds an identity, whose other kinds have no alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(Rust, packed)]
@@ -42,11 +39,16 @@ pub struct VoucherId {
 impl fmt::Display for VoucherId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { batch, number } = *self;
-        write!(f, "{batch}-{number}")
+        write!(f, "{}-{number}", name(batch))
     }
 }
 
-/// One voucher, or all of a batch: `3-17`, `3`.
+/// A batch as people call it: `3`, or `hq3`.
+pub fn name(batch: u32) -> String {
+    if batch < HQ { batch.to_string() } else { format!("hq{}", batch - HQ) }
+}
+
+/// One voucher, or all of a batch: `3-17`, `3`, `hq3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Which {
     /// The batch.
@@ -70,9 +72,11 @@ impl FromStr for Which {
             Some((batch, number)) => (batch, Some(number)),
             None => (text, None),
         };
-        let wrong = "a batch, such as 3, or one of its vouchers, such as 3-17";
+        let wrong = "a batch, such as 3 or hq3, or one of its vouchers, such as 3-17";
         let number = number.map(|number| number.parse().map_err(|_| wrong)).transpose()?;
-        Ok(Self { batch: batch.parse().map_err(|_| wrong)?, number })
+        let (batch, bit) = batch.strip_prefix("hq").map_or((batch, 0), |batch| (batch, HQ));
+        let batch = batch.parse::<u32>().ok().filter(|batch| *batch < HQ).ok_or(wrong)?;
+        Ok(Self { batch: batch | bit, number })
     }
 }
 
@@ -102,6 +106,28 @@ pub struct Batch {
     pub worth: Worth,
 }
 
+/// A batch that HQ made for its stores: they know no code of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromHq {
+    /// As it was made, but for its zone; its number has the bit [`HQ`].
+    pub batch: Batch,
+    /// The name of the one zone where it is good.
+    pub zone: Option<String>,
+    /// What its codes are hashed with.
+    pub salt: Salt,
+    /// Their hashes, by number.
+    pub hashes: Vec<Hash>,
+}
+
+/// What is remembered of each batch that HQ ever sent, so that none comes twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What its codes are hashed with.
+    pub salt: Salt,
+    /// See [`Worth::expires`].
+    pub expires: Option<WallTime>,
+}
+
 /// A batch as read back from disk.
 #[derive(Clone, Debug)]
 pub struct SavedBatch {
@@ -122,34 +148,6 @@ pub(in crate::domain) struct Held {
     pub(in crate::domain) revoked: bool,
 }
 
-/// A code that nobody can guess, in groups of four.
-pub(in crate::domain) fn make(rng: &mut StdRng) -> Code {
-    let mut code = String::with_capacity(LENGTH + 2);
-    for place in 0..LENGTH {
-        if place > 0 && place % 4 == 0 {
-            code.push('-');
-        }
-        code.push(char::from(DIGITS[rng.random_range(0..DIGITS.len())]));
-    }
-    Code(code)
-}
-
-/// The hash of a code as people type it: in either case, with spaces or hyphens, with the letters
-/// that look like digits, full-width. `None` if it is none.
-pub(in crate::domain) fn hash(secrets: &Secrets, typed: &str) -> Option<Hash> {
-    let mut digits = Vec::with_capacity(LENGTH);
-    for c in typed.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '－' | '—')) {
-        let value = usize::try_from(digit(c)?).ok()?;
-        digits.push(*DIGITS.get(value)?);
-        if digits.len() > LENGTH {
-            return None;
-        }
-    }
-    let whole = secrets.voucher(&digits);
-    let (hash, _) = whole.split_first_chunk()?;
-    (digits.len() == LENGTH).then_some(*hash)
-}
-
 /// All vouchers that may be used, and the batches they are of.
 #[derive(Debug, Default)]
 pub(in crate::domain) struct Vouchers {
@@ -158,12 +156,21 @@ pub(in crate::domain) struct Vouchers {
     /// Uses left. One without any stays for a use that is given back.
     left: BTreeMap<VoucherId, u16>,
     last: u32,
+    /// HQ's batches, those that are of no use any more too.
+    from_hq: BTreeMap<u32, Known>,
 }
 
 impl Vouchers {
-    /// Takes up the batches of the last run; `last` is the newest batch there ever was.
-    pub(in crate::domain) fn restore(&mut self, last: u32, saved: Vec<SavedBatch>) {
+    /// Takes up the batches of the last run; `last` is the newest batch of the store's own that
+    /// there ever was.
+    pub(in crate::domain) fn restore(
+        &mut self,
+        last: u32,
+        saved: Vec<SavedBatch>,
+        from_hq: Vec<(u32, Known)>,
+    ) {
         self.last = last;
+        self.from_hq.extend(from_hq);
         for SavedBatch { batch, used, vouchers } in saved {
             self.batches.insert(batch.id, Held { batch, used, revoked: false });
             for (number, hash, left) in vouchers {
@@ -174,7 +181,7 @@ impl Vouchers {
         }
     }
 
-    /// Takes in a new batch.
+    /// Takes in a new batch of the store's own.
     pub(in crate::domain) fn add(
         &mut self,
         worth: Worth,
@@ -182,25 +189,69 @@ impl Vouchers {
         now: Option<WallTime>,
     ) -> Result<Batch, &'static str> {
         let count = u16::try_from(hashes.len()).unwrap_or(u16::MAX);
+        let batch = Batch { id: self.last + 1, count, worth };
+        self.take(batch, hashes, now)?;
+        self.last = batch.id;
+        Ok(batch)
+    }
+
+    /// Takes in a batch of HQ's. False if it is known, whatever became of it, or over.
+    pub(in crate::domain) fn add_from_hq(
+        &mut self,
+        batch: Batch,
+        (salt, hashes): (Salt, &[Hash]),
+        now: Option<WallTime>,
+    ) -> Result<bool, &'static str> {
+        let (id, expires) = (batch.id, batch.worth.expires);
+        match self.from_hq.get(&id) {
+            Some(known) if known.salt != salt => return Err("its number was another's"),
+            Some(_) => return Ok(false),
+            None if over(expires, now) => return Ok(false),
+            None => {}
+        }
+        self.take(batch, hashes, now)?;
+        self.from_hq.insert(id, Known { salt, expires });
+        Ok(true)
+    }
+
+    /// HQ's batches that are not over, as far as that can be told.
+    pub(in crate::domain) fn of_hq(&self, now: Option<WallTime>) -> impl Iterator<Item = u32> {
+        let lasts = move |end| now.is_some_and(|now| now < end);
+        let good = self.from_hq.iter().filter(move |(_, known)| known.expires.is_none_or(lasts));
+        good.map(|(id, _)| *id)
+    }
+
+    fn take(
+        &mut self,
+        batch: Batch,
+        hashes: &[Hash],
+        now: Option<WallTime>,
+    ) -> Result<(), &'static str> {
+        let Batch { count, worth, .. } = batch;
         if !(1..=BATCH).contains(&count) || worth.uses == 0 || worth.length.is_zero() {
             return Err("a batch has 1 to 2000 vouchers, each with uses and minutes");
         }
-        if worth.expires.zip(now).is_some_and(|(end, now)| end <= now) {
+        if over(worth.expires, now) {
             return Err("the batch would be over already");
         }
         self.sweep(now);
         if self.left.len() + hashes.len() > MOST {
             return Err("there are 20000 vouchers at most: revoke batches that nobody needs");
         }
-        self.last += 1;
-        let batch = Batch { id: self.last, count, worth };
         self.batches.insert(batch.id, Held { batch, used: 0, revoked: false });
         for (hash, number) in hashes.iter().zip(1..) {
             let id = VoucherId { batch: batch.id, number };
             self.by_hash.insert(*hash, id);
             self.left.insert(id, worth.uses);
         }
-        Ok(batch)
+        Ok(())
+    }
+
+    /// The hash under which a code may be known, as people type it. `None` if it is none.
+    pub(in crate::domain) fn hash(&self, secrets: &Secrets, typed: &str) -> Option<Hash> {
+        let Some(digits) = codes::of_hq(typed) else { return hash(secrets, typed) };
+        let salts = self.batches.keys().filter_map(|batch| Some(self.from_hq.get(batch)?.salt));
+        salts.map(|salt| codes::salted(&salt, &digits)).find(|hash| self.by_hash.contains_key(hash))
     }
 
     /// The voucher behind a hash, if it is good here and now. One refusal for all others: it must
@@ -261,11 +312,8 @@ impl Vouchers {
     /// Forgets what is used up or over.
     fn sweep(&mut self, now: Option<WallTime>) {
         let batches = &self.batches;
-        let over = |id: &VoucherId| {
-            let end = batches.get(&{ id.batch }).and_then(|held| held.batch.worth.expires);
-            end.zip(now).is_some_and(|(end, now)| end <= now)
-        };
-        self.left.retain(|id, left| *left > 0 && !over(id));
+        let end = |id: &VoucherId| batches.get(&{ id.batch })?.batch.worth.expires;
+        self.left.retain(|id, left| *left > 0 && !over(end(id), now));
         self.forget_hashes();
         let left = &self.left;
         let all = |batch| VoucherId { batch, number: 0 }..=VoucherId { batch, number: u16::MAX };
@@ -278,10 +326,13 @@ impl Vouchers {
     }
 }
 
+/// Whether a time has come, as far as is known.
+fn over(end: Option<WallTime>, now: Option<WallTime>) -> bool {
+    end.zip(now).is_some_and(|(end, now)| end <= now)
+}
+
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-
     use super::*;
 
     const SECRETS: Secrets = Secrets { guest_key: [2; 32], voucher_key: [3; 32] };
@@ -302,33 +353,6 @@ mod tests {
 
     fn everywhere(_: ZoneId) -> bool {
         true
-    }
-
-    #[test]
-    fn a_code_is_long_and_is_read_as_people_type_it() {
-        let mut rng = StdRng::from_seed([9; 32]);
-        let Code(code) = make(&mut rng);
-        let groups: Vec<&str> = code.split('-').collect();
-        assert!(groups.len() == 3 && groups.iter().all(|group| group.len() == 4), "{code}");
-        assert!(code.bytes().all(|b| b == b'-' || DIGITS.contains(&b)));
-        let expected = hash(&SECRETS, &code);
-        assert!(expected.is_some());
-        let wide = |c: char| if c == '-' { c } else { char::from_u32(c as u32 + 0xfee0).unwrap() };
-        for typed in [
-            code.to_lowercase(),
-            code.replace('-', " "),
-            code.replace('-', ""),
-            code.replace('0', "o").replace('1', "l"),
-            code.chars().map(wide).collect(),
-        ] {
-            assert_eq!(hash(&SECRETS, &typed), expected, "{typed}");
-        }
-        for wrong in ["", "hello", &code[1..], &format!("{code}0"), "U23456789012"] {
-            assert_eq!(hash(&SECRETS, wrong), None, "{wrong}");
-        }
-        let other = Secrets { voucher_key: [4; 32], ..SECRETS };
-        assert_ne!(hash(&other, &code), expected, "a copied database is no list of codes");
-        assert_ne!(make(&mut rng).0, code);
     }
 
     #[test]
@@ -354,6 +378,43 @@ mod tests {
         assert_eq!(find(&vouchers, 2), find(&vouchers, 3));
         assert!(!vouchers.revoke("7".parse().unwrap()));
         assert!(["", "x", "1-", "1-x", "-1"].iter().all(|text| text.parse::<Which>().is_err()));
+    }
+
+    #[test]
+    fn hqs_codes_are_longer_and_each_batch_has_a_salt_of_its_own() {
+        let (codes, salt, hashes) = make_for_stores(3, [5; 32]);
+        let (_, other_salt, _) = make_for_stores(1, [6; 32]);
+        let batch = Batch { id: HQ | 3, count: 3, worth: WORTH };
+        let mut vouchers = Vouchers::default();
+        let send =
+            |vouchers: &mut Vouchers, salt| vouchers.add_from_hq(batch, (salt, &hashes), NOW);
+        assert_eq!(send(&mut vouchers, salt), Ok(true));
+        assert_eq!(codes[0].0.len(), 19, "{}", codes[0].0);
+        assert_ne!(codes::salted(&other_salt, &codes::of_hq(&codes[1].0).unwrap()), hashes[1]);
+        let find = |vouchers: &Vouchers, typed: &str| {
+            vouchers.find(vouchers.hash(&SECRETS, typed), everywhere, NOW)
+        };
+        let (id, worth) = find(&vouchers, &codes[1].0.to_lowercase().replace('-', " ")).unwrap();
+        assert_eq!((id.to_string().as_str(), worth), ("hq3-2", WORTH));
+        assert_eq!("hq3-2".parse::<Which>().unwrap(), Which { batch: HQ | 3, number: Some(2) });
+        assert!(
+            ["hq", "hq-2", "hq2147483648", "2147483651"]
+                .iter()
+                .all(|t| t.parse::<Which>().is_err())
+        );
+        // Sent again it is the same one: spent, used up, revoked or over, it does not come back.
+        vouchers.spend(id);
+        assert_eq!(send(&mut vouchers, salt), Ok(false));
+        assert!(vouchers.batches().all(|held| held.used == 1));
+        for (number, uses) in [(1, 2), (2, 1), (3, 2)] {
+            (0..uses).for_each(|_| vouchers.spend(VoucherId { batch: HQ | 3, number }));
+        }
+        vouchers.add(WORTH, &[[1; 16]], NOW).unwrap();
+        assert_eq!(vouchers.batches().count(), 1, "used up, and swept away");
+        assert_eq!(send(&mut vouchers, salt), Ok(false));
+        assert_eq!(find(&vouchers, &codes[0].0), Err(Refusal::BadVoucher));
+        assert!(send(&mut vouchers, other_salt).is_err(), "a number stands for one batch");
+        assert_eq!(vouchers.add(WORTH, &[[2; 16]], NOW).unwrap().id, 2, "numbers are apart");
     }
 
     #[test]

@@ -1,21 +1,27 @@
 //! Following the store's account: its name, a QR code for this device, a code to send to it
-//! instead, and the page that waits for the link.
+//! instead, the page that waits for the link, and the link's own page. What goes by the link is
+//! spent by a form alone, which asks for consent: whatever looks at a link spends nothing.
 
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Form;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::rejection::FormRejection;
+use axum::extract::{Path, State};
 use axum::response::Response;
+use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use qrcode::{Color, EcLevel, QrCode};
+use serde::Deserialize;
 
 use crate::adapters::account::Account;
-use crate::adapters::http::guard::found;
-use crate::adapters::http::pages::Typed;
+use crate::adapters::http::guard::{found, html};
+use crate::adapters::http::pages::{Frame, Typed};
 use crate::adapters::http::portal::{Guest, Site};
 use crate::domain::auth::follow::Card;
-use crate::domain::event::{Ask, Client};
+use crate::domain::effect::{Refusal, View};
+use crate::domain::event::{Ask, Client, Consent};
 
 /// Modules of white around a QR code (ISO/IEC 18004).
 const QUIET: usize = 4;
@@ -85,6 +91,58 @@ pub(in crate::adapters::http) async fn begin(
         return found("/");
     }
     site.act(&guest, Ask::BeginFollow, Typed::default()).await
+}
+
+#[derive(Deserialize)]
+pub(in crate::adapters::http) struct EnterForm {
+    terms: Option<String>,
+}
+
+/// The account's link: a page with a button.
+pub(in crate::adapters::http) async fn linked(
+    State(site): State<Arc<Site>>,
+    guest: Guest,
+    Path(token): Path<String>,
+) -> Response {
+    match site.ask(&guest, Ask::Look).await {
+        None => site.busy(guest.choice),
+        Some(View::Online { .. }) => found(&format!("/{}", guest.choice.query())),
+        Some(view @ View::Blocked) => site.step(&guest, &view, Typed::default()),
+        Some(_) => link_page(&site, &guest, &token, None),
+    }
+}
+
+/// The link is to be used.
+pub(in crate::adapters::http) async fn entered(
+    State(site): State<Arc<Site>>,
+    guest: Guest,
+    Path(token): Path<String>,
+    form: Result<Form<EnterForm>, FormRejection>,
+) -> Response {
+    let Ok(Form(form)) = form else { return site.not_a_form(&guest) };
+    if form.terms.is_none() {
+        return link_page(&site, &guest, &token, Some(Refusal::NoConsent));
+    }
+    let consent = Consent { terms: site.brand().terms_version.clone(), marketing: false };
+    site.act(&guest, Ask::Follow { token, consent }, Typed::default()).await
+}
+
+fn link_page(site: &Site, guest: &Guest, token: &str, refusal: Option<Refusal>) -> Response {
+    // It stands in the page's form.
+    if !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        return found("/");
+    }
+    let frame = site.frame(guest.choice, "/");
+    let error = refusal.map(|refusal| frame.text.refusal(refusal));
+    html(StatusCode::OK, LinkPage { frame: &frame, error, token }.render())
+}
+
+#[derive(Template)]
+#[template(path = "portal/link.html")]
+struct LinkPage<'a> {
+    frame: &'a Frame<'a>,
+    error: Option<String>,
+    token: &'a str,
 }
 
 /// The QR code of the asking device: an empty picture if none is to be had.

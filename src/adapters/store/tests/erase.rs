@@ -20,6 +20,8 @@ fn only_the_access_log_still_names_a_guest_who_is_erased() {
                 identity: Identity::Guest(guest(key)),
                 method: Method::Follow,
                 address: None,
+                extended: 0,
+                terms: String::new(),
                 at: BootTime(2000),
             },
             closed(number, 500, 2500),

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::Length;
 use crate::domain::auth::seal::Sealed;
+use crate::domain::auth::voucher::VoucherId;
 
 const DAY: i64 = 86_400_000;
 
@@ -80,7 +81,8 @@ fn hq_is_told_of_an_erasure_and_the_seal_goes_with_the_access_log() {
         agreed(2, 2, 2500),
     ]);
     bench.store.erase(guest(2)).unwrap();
-    assert_eq!(count_after(&bench, &plan, "identity"), 1, "no access: no seal");
+    assert_eq!(count_after(&bench, &plan, "identity"), 0, "no access: no seal");
+    assert_eq!(count(&plan.path, "seal"), 1);
     bench.store.erase(guest(1)).unwrap();
     bench.store.erase(guest(1)).unwrap();
     bench.put([ended(1, 3000), closed(1, 2000, 2500)]);
@@ -138,17 +140,32 @@ fn a_guest_can_see_all_that_is_kept_of_them_and_nothing_of_others() {
 fn trade(day: i64) -> Vec<Record> {
     let number = day.unsigned_abs();
     let (key, fresh) = (u8::try_from(day % 250).unwrap() + 1, 1000 + number);
+    let (by_code, by_voucher) = (2 * number, 2 * number + 1);
+    let id = VoucherId { batch: 1, number: 1 };
+    let voucher = Record::SessionStarted {
+        grant: grant(by_voucher, fresh),
+        identity: Identity::Voucher(id),
+        method: Method::Voucher,
+        address: None,
+        extended: 0,
+        terms: "3".into(),
+        at: BootTime(1300),
+    };
     vec![
         opened(number, fresh, Some(key), 1000),
         agreed(key, fresh, 1100),
         Record::SessionStarted {
-            grant: grant(number, fresh),
+            grant: grant(by_code, fresh),
             identity: Identity::Guest(guest(key)),
             method: Method::Sms,
             address: None,
+            extended: 0,
+            terms: String::new(),
             at: BootTime(1200),
         },
-        ended(number, 2000),
+        ended(by_code, 2000),
+        voucher,
+        ended(by_voucher, 2100),
         closed(number, 1000, 2000),
         Record::Device { mac: mac(7), zone: ZoneId(0), hostname: None, at: BootTime(3) },
     ]
@@ -163,9 +180,10 @@ fn over_a_year_nothing_outlives_its_term() {
     plan.retention.sessions = days(30);
     plan.retention.devices = days(90);
     plan.retention.consents = days(120);
+    plan.retention.voucher_uses = days(45);
     let boots: Vec<&'static str> =
         (0..370).map(|day| &*Box::leak(format!("boot-{day}").into_boxed_str())).collect();
-    let mut oldest = [0; 6];
+    let mut oldest = [0; 7];
     for (day, boot) in (1i64..).zip(boots) {
         plan.boot = boot;
         plan.now = Now { boot: BootTime(1000), wall: None };
@@ -184,25 +202,28 @@ fn over_a_year_nothing_outlives_its_term() {
                 age("SELECT min(heard) * 86400000 FROM device"),
                 age("SELECT min(at) FROM consent"),
                 age("SELECT min(at) FROM access_log"),
+                age("SELECT min(at) FROM voucher_use"),
                 count(&plan.path, "device WHERE mac = x'005e00000007'"),
             ];
         }
     }
     // On the 365th day: what is as old as its term may be there, what is older is not. Each term is
     // kept as the day's store opens, before or after the day's own rows.
-    let terms = [60, 30, 90, 120, 184];
+    let terms = [60, 30, 90, 120, 184, 45];
     for (place, term) in terms.into_iter().enumerate() {
         assert!((term - 2..=term + 1).contains(&oldest[place]), "{place}: {oldest:?}");
     }
-    assert_eq!(oldest[5], 1, "a device that is heard of stays");
+    assert_eq!(oldest[6], 1, "a device that is heard of stays");
     // Days of which nobody knows the time go with their neighbours.
     assert!(count(&plan.path, "visit") <= 62);
-    assert!(count(&plan.path, "access_log") <= 2 * 187);
+    assert!(count(&plan.path, "access_log") <= 4 * 187);
+    assert!(count(&plan.path, "voucher_use") <= 48);
     assert!(count(&plan.path, "consent") <= 123);
     let guests = count(&plan.path, "guest");
     assert!(guests <= 123, "{guests}");
     // Their seals are kept while the access log names them.
-    let seals = count(&plan.path, "identity");
+    let seals = "(SELECT guest FROM identity UNION SELECT key FROM guest WHERE seal NOT NULL)";
+    let seals = count(&plan.path, seals);
     assert!((180..=187).contains(&seals), "{seals}");
     let orphans = "identity WHERE guest NOT IN (SELECT guest FROM access_log)";
     assert_eq!(count(&plan.path, orphans), 0);

@@ -334,49 +334,6 @@ fn hq_gets_no_mac_and_a_used_token_stays_used() {
 }
 
 #[test]
-fn messages_count_across_starts_and_reboots_for_a_day() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut plan = Plan::new(folder.path());
-    let sent = |number: u8, at: u64| Record::MessageCounted {
-        mac: mac(1),
-        number: guest(number),
-        prefix: guest(9),
-        zone: ZoneId(0),
-        at: BootTime(at),
-    };
-    let ages = |plan: &Plan| -> Vec<(u8, u64)> {
-        let bench = plan.open();
-        let messages = bench.snapshot.messages.iter();
-        let ages = messages.map(|sent| (sent.number.0[0], sent.age.as_secs())).collect();
-        bench.close();
-        ages
-    };
-    let hours = |hours: u64| hours * 3_600_000;
-    let bench = plan.open();
-    bench.put([sent(1, 1_000), sent(2, hours(1)), sent(3, hours(24) + 1_000)]);
-    bench.close();
-    plan.now.boot = BootTime(hours(24) + 61_000);
-    // One that is a day old when another is sent goes.
-    assert_eq!(ages(&plan), [(2, 82_861), (3, 60)]);
-
-    // The next boot does not know the time: as if sent just now, and only once so.
-    plan.boot = "boot-2";
-    plan.now = Now { boot: BootTime(hours(2)), wall: None };
-    assert_eq!(ages(&plan), [(2, 0), (3, 0)]);
-    plan.now.boot = BootTime(hours(3));
-    let bench = plan.open();
-    assert_eq!(bench.snapshot.messages[0].age.as_secs(), 3600);
-    bench.store.clock_trusted(1_000_000_000).unwrap();
-    bench.close();
-
-    // The boot after that does.
-    plan.boot = "boot-3";
-    let wall = i64::try_from(hours(12)).unwrap() + 1_000_000_000;
-    plan.now = Now { boot: BootTime(5), wall: Some(WallTime(wall)) };
-    assert_eq!(ages(&plan), [(2, 36_000), (3, 36_000)]);
-}
-
-#[test]
 fn the_access_log_is_kept_for_its_time_and_no_longer() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = Plan::new(folder.path());

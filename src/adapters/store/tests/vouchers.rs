@@ -1,7 +1,7 @@
 //! Vouchers on disk: nothing that was said is lost, and no code is there to be read.
 
 use super::*;
-use crate::domain::auth::voucher::{Batch, VoucherId, Worth};
+use crate::domain::auth::voucher::{Batch, HQ, Known, VoucherId, Worth};
 use crate::domain::policy::Overrides;
 
 fn made(uses: u16, zone: Option<ZoneId>) -> Record {
@@ -13,13 +13,15 @@ fn made(uses: u16, zone: Option<ZoneId>) -> Record {
         expires: Some(WallTime(9_000_000_000_000)),
     };
     let batch = Batch { id: 3, count: 2, worth };
-    Record::VouchersMade { batch, hashes: vec![[1; 16], [2; 16]], at: BootTime(10) }
+    let (hashes, at) = (vec![[1; 16], [2; 16]], BootTime(10));
+    Record::VouchersMade { batch, salt: None, hashes, at }
 }
 
 fn used(session: u64, number: u16) -> Record {
     let identity = Identity::Voucher(VoucherId { batch: 3, number });
-    let (grant, method) = (grant(session, session), Method::Voucher);
-    Record::SessionStarted { grant, identity, method, address: None, at: BootTime(100) }
+    let (grant, method, at) = (grant(session, session), Method::Voucher, BootTime(100));
+    let (address, extended, terms) = (None, 0, "2026-02".into());
+    Record::SessionStarted { grant, identity, method, address, extended, terms, at }
 }
 
 fn failed(session: u64) -> Record {
@@ -97,6 +99,25 @@ fn what_is_revoked_or_of_a_zone_that_is_gone_does_not_come_back() {
 }
 
 #[test]
+fn hqs_batches_are_known_for_ever_and_count_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Plan::new(folder.path()).open();
+    let Record::VouchersMade { mut batch, hashes, at, .. } = made(1, None) else { panic!() };
+    batch.id |= HQ;
+    let salt = Some([7; 16]);
+    bench.store.submit(Record::VouchersMade { batch, salt, hashes, at }).unwrap();
+    bench.store.close();
+    let bench = Plan::new(folder.path()).open();
+    assert_eq!((bench.snapshot.vouchers[0].batch.id, bench.snapshot.last_batch), (HQ | 3, 0));
+    bench.store.submit(Record::VouchersRevoked("hq3".parse().unwrap())).unwrap();
+    bench.store.close();
+    let bench = Plan::new(folder.path()).open();
+    assert!(bench.snapshot.vouchers.is_empty());
+    let known = Known { salt: [7; 16], expires: Some(WallTime(9_000_000_000_000)) };
+    assert_eq!(bench.snapshot.batches_from_hq, [(HQ | 3, known)]);
+}
+
+#[test]
 fn a_use_is_told_to_hq_with_its_batch_and_no_address() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Plan::new(folder.path()).open();
@@ -113,4 +134,8 @@ fn a_use_is_told_to_hq_with_its_batch_and_no_address() {
         (&serde_json::Value::Null, 32)
     );
     assert!(!row.to_string().contains(&mac(1).to_string()));
+    assert_eq!((&row["terms"], &row["hq"]), (&"2026-02".into(), &false.into()));
+    bench.close();
+    let kept = "SELECT terms || ' ' || at_ms FROM voucher_use";
+    assert_eq!(value::<String>(&folder.path().join("store.db"), kept), "2026-02 100");
 }
