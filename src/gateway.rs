@@ -215,6 +215,7 @@ impl Gateway {
         while let Some(envelope) = self.outlet.recv().await {
             self.take(envelope);
         }
+        self.hands.store.closing();
         self.handle(Event::Stopping);
         let Hands { firewall, store, sms, neighbours } = self.hands;
         let (domain, waiting) = (self.domain, self.waiting);

@@ -9,6 +9,7 @@ mod book;
 mod erase;
 mod guests;
 mod identities;
+mod jobs;
 pub mod journal;
 mod outbox;
 mod outgoing;
@@ -31,8 +32,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::book::Book;
+use self::jobs::{Counters, Job};
 use self::journal::Entry;
-use self::writer::{Counters, Job, Writer};
+use self::writer::Writer;
 use super::inbox::Inbox;
 use crate::config::Retention;
 use crate::domain::effect::Record;
@@ -225,6 +227,12 @@ impl Store {
             failures: counters.failures.load(Ordering::Relaxed),
             lost: counters.lost.load(Ordering::Relaxed),
         }
+    }
+
+    /// What is submitted from now on is the last before [`Self::close`], and costs the disk least.
+    pub fn closing(&self) {
+        // An error means that the writer is gone already.
+        let _ = self.jobs.send(Job::Closing);
     }
 
     /// Writes what is left, settles the database and stops the writer. Drop the inbox's outlet

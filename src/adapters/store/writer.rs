@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::book::{Book, meta, millis};
+use super::jobs::{Counters, Job};
 use super::journal::{Entry, Group, Header, Journal};
 use super::outbox::Batch;
 use super::{StoreError, schema};
@@ -30,33 +31,6 @@ const SETTLE_BYTES: u64 = 256 << 10;
 /// Between two tries while the disk refuses.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// What the writer is asked to do.
-#[derive(Debug)]
-pub(super) enum Job {
-    Write(Entry),
-    /// Make everything before this durable.
-    Flush(SyncSender<Result<(), StoreError>>),
-    /// Make everything before this visible to readers.
-    Publish(SyncSender<Result<(), StoreError>>),
-    /// Cut the next batch for HQ.
-    NextBatch(u32, SyncSender<Result<Option<Batch>, StoreError>>),
-    /// When was the last completed run to HQ?
-    LastSync(SyncSender<Result<Option<i64>, StoreError>>),
-    /// Settle and stop.
-    Close,
-}
-
-/// What the writer counts, for `status`.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) groups: AtomicU32,
-    pub(super) settled: AtomicU32,
-    pub(super) failures: AtomicU32,
-    pub(super) lost: AtomicU32,
-    /// Entries in the queue.
-    pub(super) waiting: AtomicU32,
-}
-
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
@@ -68,6 +42,7 @@ pub(super) struct Writer {
     pending: VecDeque<Entry>,
     /// A record is pending that somebody waits for, or that no power cut may undo.
     urgent: bool,
+    closing: bool,
     commit_every: Duration,
     commit_at: Option<BootTime>,
     settle_at: Option<BootTime>,
@@ -100,6 +75,7 @@ impl Writer {
             behind: false,
             pending: VecDeque::new(),
             urgent: false,
+            closing: false,
             commit_every,
             commit_at: None,
             settle_at: None,
@@ -197,6 +173,9 @@ impl Writer {
     }
 
     fn do_what_is_due(&mut self) {
+        if self.closing {
+            return self.take_pending();
+        }
         let now = clock::boot();
         self.resting_until = self.resting_until.filter(|at| now < *at);
         let resting = self.resting_until.is_some();
@@ -228,7 +207,11 @@ impl Writer {
             Job::LastSync(reply) => {
                 drop(reply.send(meta(&self.book.connection, "synced")));
             }
+            Job::Closing => self.closing = true,
             Job::Close => {
+                if self.closing {
+                    self.take_pending();
+                }
                 if let Err(error) = self.commit().and_then(|()| self.publish()) {
                     tracing::error!(%error, lost = self.pending.len(), "closing without the disk");
                 }
@@ -264,6 +247,17 @@ impl Writer {
             self.refusals = 0;
         }
         Ok(())
+    }
+
+    /// Carries what is pending into the database without the journal, unless that refuses it.
+    fn take_pending(&mut self) {
+        let group = Group { at: clock::boot(), entries: self.pending.drain(..).collect() };
+        if self.behind || self.book.take(&group).is_err() {
+            // Starts the open transaction over, and goes the long way.
+            self.behind = true;
+            self.closing = false;
+            self.pending = group.entries.into();
+        }
     }
 
     /// Carries a durable group into the database, or notes that this is still to be done.

@@ -54,6 +54,35 @@ fn an_end_for_good_does_not_wait() {
 }
 
 #[test]
+fn last_words_go_straight_into_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan::new(folder.path());
+    let bench = plan.open();
+    bench.put((1..=300).map(|session| started(session, session, 500)));
+    bench.store.flush().unwrap();
+    let groups = bench.store.counts().groups;
+    bench.store.closing();
+    bench.put((1..=300).map(|session| Record::SessionUsed {
+        session: SessionId(session),
+        up: session,
+        down: 2 * session,
+        left: Some(Duration::from_mins(5)),
+    }));
+    // Also after somebody has asked in between.
+    bench.store.publish().unwrap();
+    let between = bench.store.counts().groups;
+    assert!(between <= groups + 1, "{between} after {groups}");
+    bench.put([seen(1, 1, 2)]);
+    bench.close();
+    let sessions = plan.open().snapshot.sessions;
+    assert_eq!(sessions.len(), 300);
+    for session in sessions {
+        let (number, grant) = (session.grant.session.0, session.grant);
+        assert_eq!((grant.used_up, grant.used_down), (number, 2 * number));
+    }
+}
+
+#[test]
 fn a_group_is_written_when_its_time_is_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = Plan::new(folder.path());
