@@ -236,7 +236,8 @@ pub fn portal(bytes: &[u8]) {
     let answer = String::from_utf8(answer).unwrap();
     let status = answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
     assert!(answer.is_empty() || status.is_some_and(|status| status < "500"), "{answer}");
-    assert!(!answer.contains("<script"), "{answer}");
+    // The page's own, and none that a guest wrote.
+    assert!(answer.matches("<script").count() <= 1, "{answer}");
 }
 
 /// A message of router discovery.
