@@ -147,16 +147,18 @@ saw "online"
 step "Guest 3 follows the store's account instead: a signed token for this device."
 arrive 3 udhcpc anna
 token() { "$maitred" token --key "$folder/follow.key" --store demo-1 --zone guest --mac "$1" --guest "$(printf '5e%.0s' {1..16})" --lifetime "$2"; }
-follow guest3 "${portal}f/$(token "${mac[2]}" 5m)" >/dev/null
+submit guest3 "${portal}f/$(token "${mac[2]}" 5m)" terms=yes >/dev/null
 offline guest3 "http://$web/" || fail "another device's token opened the door"
 saw "a token of another device opens nothing"
 expired=$(token "${mac[3]}" 1s)
 sleep 2.1
-follow guest3 "${portal}f/$expired" >/dev/null
+submit guest3 "${portal}f/$expired" terms=yes >/dev/null
 offline guest3 "http://$web/" || fail "an expired token opened the door"
 saw "an expired one neither"
 good=$(token "${mac[3]}" 5m)
-follow guest3 "${portal}f/$good" >/dev/null
+follow guest3 "${portal}f/$good" | grep -q 'name="terms"' || fail "the link does not ask to agree to the terms"
+offline guest3 "http://$web/" || fail "looking at a link opened the door"
+submit guest3 "${portal}f/$good" terms=yes >/dev/null
 online guest3 http://example.com/ || fail "guest 3 is not online"
 saw "its own opens the door"
 
@@ -178,7 +180,9 @@ step "A clerk shows guest 3 the door."
 ctl revoke "${mac[3]}" >/dev/null
 offline guest3 "http://$web/" || fail "guest 3 is still online"
 saw "maitred revoke: offline"
-follow guest3 "${portal}f/$good" >/dev/null
+follow guest3 "${portal}f/$good" | grep -q 'name="terms"' || fail "the link does not ask to agree to the terms"
+offline guest3 "http://$web/" || fail "looking at a link opened the door"
+submit guest3 "${portal}f/$good" terms=yes >/dev/null
 offline guest3 "http://$web/" || fail "the token was good twice"
 saw "the token that was good before is not good twice"
 
