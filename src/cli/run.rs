@@ -124,7 +124,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let (mut pages, certificate) =
         open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
     pages.spawn(names.run(closed.clone()));
-    let notes = services::notes(site.line, certificate);
+    let notes = services::notes(site.line, certificate, Arc::clone(&counters));
     let record = recorder(guests, (config.store.key, keys.secrets()), site.country);
     let more = services::More { account, bundles, notes, record };
     let services = services::control(config, clock, &store, &counters, &rules, more)?;

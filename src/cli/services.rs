@@ -164,15 +164,18 @@ async fn sync_now(nightly: Option<&Nightly>, account: Option<&Account>) -> Resul
     Ok(done.into())
 }
 
-/// What `status` says of the line and the certificate.
+/// What `status` says of the line, the certificate and the providers of messages.
 pub(super) fn notes(
     line: watch::Receiver<Line>,
     certificate: Option<watch::Receiver<Standing>>,
+    counters: Arc<Counters>,
 ) -> Notes {
     Box::new(move || {
         let up = *line.borrow() == Line::Up;
-        let mut notes = vec![("line", if up { "up" } else { "down" }.to_owned())];
-        notes.extend(certificate.as_ref().map(|now| ("certificate", now.borrow().to_string())));
+        let mut notes = vec![("line", if up { "up" } else { "down" }.into())];
+        let said = certificate.as_ref().map(|now| now.borrow().to_string().into());
+        notes.extend(said.map(|said| ("certificate", said)));
+        notes.extend(counters.sms.as_deref().map(|sms| ("sms", messages(sms))));
         notes
     })
 }

@@ -63,6 +63,9 @@ fn status_and_clients_say_who_is_online() {
     lab.guests[0].log_in(&gateway);
     let after = gateway.json(&["status"]);
     assert_ne!(before, after);
+    let provider = &after["sms"]["providers"][0];
+    assert_eq!((&provider["provider"], &provider["taken"]), (&"spool".into(), &1.into()));
+    assert!(provider["mean_ms"].is_u64() && provider["failed"].is_object(), "{provider}");
     assert!(gateway.json(&["clients"]).to_string().contains(&lab.guests[0].mac));
     assert_eq!(gateway.json(&["stats"])["sms"]["providers"][0]["provider"], "spool");
     for verb in ["status", "clients", "stats"] {

@@ -43,7 +43,7 @@ pub type Changer = Box<dyn Fn(Change) -> Pending + Send + Sync>;
 pub type Recorder = Box<dyn Fn(RecordAsk) -> Pending + Send + Sync>;
 
 /// Names and values.
-pub type Notes = Box<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>;
+pub type Notes = Box<dyn Fn() -> Vec<(&'static str, Value)> + Send + Sync>;
 
 /// Makes a [`Service`] of an async closure.
 pub fn service<F>(work: impl Fn() -> F + Send + Sync + 'static) -> Service
@@ -289,9 +289,9 @@ async fn domain(command: Command, inbox: &Inbox) -> Result<Value, String> {
     }
 }
 
-fn with_notes(mut status: Value, notes: Vec<(&'static str, String)>) -> Value {
+fn with_notes(mut status: Value, notes: Vec<(&'static str, Value)>) -> Value {
     if let Some(status) = status.as_object_mut() {
-        status.extend(notes.into_iter().map(|(name, note)| (name.to_owned(), note.into())));
+        status.extend(notes.into_iter().map(|(name, note)| (name.to_owned(), note)));
     }
     status
 }
