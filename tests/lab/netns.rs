@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use nix::sched::{CloneFlags, setns};
 
-use super::run::{Background, Output, run};
+use super::run::{Background, Output, feed, run};
 
 /// All our namespaces start so; the owner's process id follows.
 pub const PREFIX: &str = "mt-";
@@ -69,10 +69,7 @@ impl Netns {
     /// `ip` commands, one a line.
     #[track_caller]
     pub fn ip(&self, lines: &str) {
-        for line in lines.lines() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            run(&[&["ip", "-n", &self.name], &words[..]].concat(), 5).ok();
-        }
+        feed(&["ip", "-n", &self.name, "-batch", "-"], lines, 5).ok();
     }
 
     /// `key=value` settings.

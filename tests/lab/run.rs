@@ -1,6 +1,7 @@
 //! Commands under a time limit, and processes that end with their owner.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -38,12 +39,22 @@ impl Output {
 
 /// Runs a command to its end, `limit` seconds at most.
 pub fn run(args: &[&str], limit: u32) -> Output {
-    let output = Command::new("timeout")
+    feed(args, "", limit)
+}
+
+/// The same; the command reads `input`, which fits into a pipe.
+pub fn feed(args: &[&str], input: &str, limit: u32) -> Output {
+    let mut child = Command::new("timeout")
         .args(["--foreground", "--kill-after=1", &limit.to_string()])
         .args(args)
-        .stdin(Stdio::null())
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("timeout(1) runs");
+    // Whoever reads nothing is not fed.
+    let _ = child.stdin.take().map(|mut pipe| pipe.write_all(input.as_bytes()));
+    let output = child.wait_with_output().expect("timeout(1) ends");
     Output {
         success: output.status.success(),
         status: output.status.code().unwrap_or(-1),
