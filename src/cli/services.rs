@@ -14,6 +14,7 @@ use crate::adapters::account::{self, Account};
 use crate::adapters::capture::{Captures, Counts, Tally};
 use crate::adapters::control::{self, Notes, Recorder, Services};
 use crate::adapters::dns::{self, Forwarder};
+use crate::adapters::firewall;
 use crate::adapters::http::tls::Standing;
 use crate::adapters::http::{self, staff};
 use crate::adapters::inbox::Inbox;
@@ -164,7 +165,8 @@ async fn sync_now(nightly: Option<&Nightly>, account: Option<&Account>) -> Resul
     Ok(done.into())
 }
 
-/// What `status` says of the line, the certificate and the providers of messages.
+/// What `status` says of the line, the certificate, the providers of messages, and the flow tables
+/// by which packets may go past the limits.
 pub(super) fn notes(
     line: watch::Receiver<Line>,
     certificate: Option<watch::Receiver<Standing>>,
@@ -176,6 +178,8 @@ pub(super) fn notes(
         let said = certificate.as_ref().map(|now| now.borrow().to_string().into());
         notes.extend(said.map(|said| ("certificate", said)));
         notes.extend(counters.sms.as_deref().map(|sms| ("sms", messages(sms))));
+        let offload = firewall::flow_tables().unwrap_or_default();
+        notes.extend((!offload.is_empty()).then(|| ("flow_offload", offload.join(", ").into())));
         notes
     })
 }
