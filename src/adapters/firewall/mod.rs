@@ -108,12 +108,13 @@ pub struct Handle {
     worker: JoinHandle<()>,
 }
 
-/// Builds or adopts the table and starts the threads. From here on guests' traffic is decided.
+/// Builds or adopts the table and starts the threads. From here on guests' traffic is decided, also
+/// where flow offload keeps the daemon from starting: who is not online must not get past that.
 pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> {
     let mut kernel = Netfilter::open()?;
-    worker::refuse_flow_offload(&mut kernel, &plan)?;
     let plan = Arc::new(worker::own(&mut kernel, plan)?);
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
+    worker::refuse_flow_offload(&mut kernel, &plan)?;
     let (marks, forgotten) = sync_channel(ORDERS);
     let (mut forgetting, shared) = (Netfilter::open()?, Arc::clone(&plan));
     std::thread::Builder::new()
