@@ -60,6 +60,8 @@ const RECEIVE: usize = 64 * 1024;
 /// An atomic rebuild with 10,000 sessions is about 8 MB in one datagram.
 const SEND: usize = 32 << 20;
 const DUMP_ATTEMPTS: u32 = 5;
+/// A key that is there when asked for may have timed out when it is deleted.
+const DELETE_ATTEMPTS: u32 = 5;
 
 pub struct Netfilter {
     socket: Socket,
@@ -67,6 +69,8 @@ pub struct Netfilter {
     port: u32,
     seq: u32,
     buf: Vec<u8>,
+    /// Kernel 6.3 or later, as far as is known.
+    destroys: bool,
 }
 
 impl Netfilter {
@@ -79,7 +83,7 @@ impl Netfilter {
         socket.set_ext_ack(true)?;
         setsockopt(&socket, sockopt::SndBufForce, &SEND).map_err(io::Error::from)?;
         socket.set_rx_buf_sz(4 << 20)?;
-        Ok(Self { socket, port, seq: 1, buf: Vec::with_capacity(RECEIVE) })
+        Ok(Self { socket, port, seq: 1, buf: Vec::with_capacity(RECEIVE), destroys: true })
     }
 
     /// What names this socket in the kernel's reports of changes.
@@ -93,11 +97,20 @@ impl Netfilter {
 
     /// Apply a batch; `Ok` means committed.
     pub fn commit(&mut self, batch: Batch) -> Result<(), NetfilterError> {
-        let Transaction { bytes, last_seq } = batch.finish()?;
-        let first = self.seq;
-        self.seq = last_seq.wrapping_add(2);
-        self.send(&bytes)?;
-        self.acknowledged(first, last_seq)
+        let transaction = batch.finish()?;
+        self.seq = transaction.last_seq.wrapping_add(2);
+        if !transaction.destroys() {
+            return self.apply(&transaction);
+        }
+        if self.destroys {
+            match self.apply(&transaction) {
+                Err(error) if error.errno() == Some(libc::EINVAL) => {}
+                done => return done,
+            }
+        }
+        let done = self.apply_without_destroying(&transaction);
+        self.destroys = done.is_err();
+        done
     }
 
     /// One request that is only acknowledged.
@@ -146,6 +159,35 @@ impl Netfilter {
         let seq = self.next_seq();
         self.send(&request(kind, NLM_F_ACK, seq, &nfgen(family, 0, 0), attrs)?)?;
         self.collect(seq, each).map(drop)
+    }
+
+    fn apply(&mut self, transaction: &Transaction) -> Result<(), NetfilterError> {
+        self.send(&transaction.bytes)?;
+        self.acknowledged(transaction.first_seq, transaction.last_seq)
+    }
+
+    fn apply_without_destroying(
+        &mut self,
+        transaction: &Transaction,
+    ) -> Result<(), NetfilterError> {
+        let mut done = Ok(());
+        for _ in 0..DELETE_ATTEMPTS {
+            let older = transaction.for_older_kernel(|seq, request| self.stands(seq, request))?;
+            done = older.map_or(Ok(()), |older| self.apply(&older));
+            if !matches!(&done, Err(error) if error.errno() == Some(libc::ENOENT)) {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Whether what a request asks for is there.
+    fn stands(&mut self, seq: u32, request: &[u8]) -> Result<bool, NetfilterError> {
+        self.send(request)?;
+        match self.collect(seq, |_| Ok(())) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
+            got => got.map(|_| true),
+        }
     }
 
     fn next_seq(&mut self) -> u32 {

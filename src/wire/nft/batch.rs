@@ -40,8 +40,8 @@ pub mod kind {
     pub const GETGEN: u8 = 16;
 }
 
-pub fn message_type(kind: u8) -> u16 {
-    SUBSYS_NFTABLES << 8 | u16::from(kind)
+pub const fn message_type(kind: u8) -> u16 {
+    SUBSYS_NFTABLES << 8 | kind as u16
 }
 
 /// A transaction under construction, for one table of family inet.
@@ -49,6 +49,7 @@ pub fn message_type(kind: u8) -> u16 {
 pub struct Batch {
     table: String,
     buf: Vec<u8>,
+    first_seq: u32,
     /// Where the last message begins, to ask for its acknowledgement.
     last: Option<usize>,
     seq: u32,
@@ -59,6 +60,8 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Transaction {
     pub bytes: Vec<u8>,
+    /// The number of its begin.
+    pub first_seq: u32,
     /// The number whose acknowledgement means that all was committed.
     pub last_seq: u32,
 }
@@ -70,6 +73,7 @@ impl Batch {
         let mut batch = Self {
             table: table.to_owned(),
             buf: Vec::new(),
+            first_seq,
             last: None,
             seq: first_seq,
             error: None,
@@ -93,7 +97,8 @@ impl Batch {
         })
     }
 
-    /// As [`Batch::delete_table`], but no table is no error (kernel 6.3 and later).
+    /// As [`Batch::delete_table`], but no table is no error. Kernels before 6.3 need
+    /// [`Transaction::for_older_kernel`].
     pub fn destroy_table(&mut self) -> &mut Self {
         let name = self.table.clone();
         self.object(kind::DESTROYTABLE, 0, |a| {
@@ -127,10 +132,14 @@ impl Batch {
         self.elements(kind::NEWSETELEM, NLM_F_CREATE, set, elements)
     }
 
-    /// As [`Batch::delete_elements`], but a key that is not there does no harm (kernel 6.3 and
-    /// later): one that just timed out is not there, though a dump showed it a moment ago.
+    /// As [`Batch::delete_elements`], but a key that is not there does no harm: one that just timed
+    /// out is not there, though a dump showed it a moment ago. Kernels before 6.3 need
+    /// [`Transaction::for_older_kernel`], and a message for each key.
     pub fn destroy_elements(&mut self, set: &str, elements: &[Element]) -> &mut Self {
-        self.elements(kind::DESTROYSETELEM, 0, set, elements)
+        for element in elements.chunks(1) {
+            self.elements(kind::DESTROYSETELEM, 0, set, element);
+        }
+        self
     }
 
     /// Deleting a key that is not there fails the batch.
@@ -153,7 +162,7 @@ impl Batch {
         self.control(BATCH_END, Attrs::new());
         match self.error {
             Some(error) => Err(error),
-            None => Ok(Transaction { bytes: self.buf, last_seq }),
+            None => Ok(Transaction { bytes: self.buf, first_seq: self.first_seq, last_seq }),
         }
     }
 

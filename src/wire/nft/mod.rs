@@ -14,6 +14,7 @@ mod expr_parse;
 pub mod keys;
 pub mod message;
 pub mod object;
+mod older;
 pub mod ruleset;
 
 use thiserror::Error;

@@ -44,7 +44,7 @@ fn expressions_survive_the_wire() {
     }
 }
 
-/// As the kernel writes it (`nf_tables_fill_flowtable_info`); no kernel at hand has flow tables.
+/// As the kernel writes it (`nf_tables_fill_flowtable_info`).
 #[test]
 fn flow_tables_name_their_devices() {
     let mut attrs = Attrs::new();
