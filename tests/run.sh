@@ -54,6 +54,7 @@ step 10m "packages" packaging/install.sh build test cross
 [ ! -e tests/browser/package.json ] || step 5m "playwright" npm ci --silent --prefix tests/browser
 step 5m "wechatpy" bash -euo pipefail -c wechatpy
 step 20m "cargo-nextest" bash -c nextest
+step 5m "a kernel for the tests' machine" tests/machine/kernel.sh
 step 5m "captivity" bash -euo pipefail -c captivity
 step 1m "format" cargo fmt --check
 step 1m "shell scripts" bash -euo pipefail -c scripts

@@ -10,7 +10,7 @@ fn rebuilds(gateway: &Gateway) -> u64 {
 }
 
 /// Loads the router's own firewall anew, in one transaction, as fw4 does.
-fn reload_fw4(lab: &Lab) {
+pub(crate) fn reload_fw4(lab: &Lab) {
     let rules = fs::read_to_string(lab.folder().join("fw4.nft")).unwrap();
     let file = lab.folder().join("reload.nft");
     fs::write(&file, format!("table inet fw4\ndelete table inet fw4\n{rules}")).unwrap();

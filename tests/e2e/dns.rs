@@ -15,28 +15,28 @@ use crate::lab::{
 };
 
 /// A name server that only the forwarder asks: dnsmasq asks the internet's own.
-const DNS: &str = "203.0.113.54";
+pub(crate) const DNS: &str = "203.0.113.54";
 const PAY: [&str; 2] = ["203.0.113.90", "2001:db8:203::90"];
 const SHOP: [&str; 2] = ["203.0.113.91", "2001:db8:203::91"];
-const GARDEN: &str = "\"pay.example.com\", \"*.garden.example\"";
+pub(crate) const GARDEN: &str = "\"pay.example.com\", \"*.garden.example\"";
 
 /// What dig was told.
 #[derive(Debug)]
-struct Said {
-    status: String,
+pub(crate) struct Said {
+    pub(crate) status: String,
     /// TTL and data of each record.
-    answers: Vec<(u32, String)>,
+    pub(crate) answers: Vec<(u32, String)>,
 }
 
 impl Said {
-    fn addresses(&self) -> Vec<&str> {
+    pub(crate) fn addresses(&self) -> Vec<&str> {
         self.answers.iter().map(|(_, address)| address.as_str()).collect()
     }
 }
 
 /// Asks once; fails the test without an answer from the address that was asked.
 #[track_caller]
-fn dig(netns: &Netns, question: &str) -> Said {
+pub(crate) fn dig(netns: &Netns, question: &str) -> Said {
     let args = ["dig", "+tries=1", "+time=5", "+noall", "+comments", "+answer"];
     let words: Vec<&str> = question.split_whitespace().collect();
     let text = netns.exec(&[&args[..], &words].concat()).ok();
@@ -53,7 +53,7 @@ fn dig(netns: &Netns, question: &str) -> Said {
 }
 
 /// Starts the name server; everything else that it is asked for leads to the web.
-fn name_server(lab: &Lab, more: &[&str]) -> Background {
+pub(crate) fn name_server(lab: &Lab, more: &[&str]) -> Background {
     lab.internet.netns.ip(&format!("addr add {DNS}/32 dev lo"));
     let listen = format!("--listen-address={DNS}");
     let mut args = vec![
@@ -79,7 +79,7 @@ fn name_server(lab: &Lab, more: &[&str]) -> Background {
     server
 }
 
-fn settings(garden: &str) -> Settings {
+pub(crate) fn settings(garden: &str) -> Settings {
     let zone = format!("name = \"guest\"\ninterface = \"br-guest\"\nwalled_garden = [{garden}]");
     Settings::new().with("[[zone]]", &zone).with("[dns]", &format!("upstreams = [\"{DNS}\"]"))
 }

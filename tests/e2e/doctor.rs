@@ -11,7 +11,7 @@ use crate::lab::{Gateway, Lab, Settings, WEB_V4, until};
 
 /// What the doctor finds, as evidence.
 #[track_caller]
-fn found(gateway: &Gateway) -> Vec<String> {
+pub(crate) fn found(gateway: &Gateway) -> Vec<String> {
     let output = gateway.command(&["doctor", "--json"]);
     let findings: Value =
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
@@ -23,13 +23,13 @@ fn found(gateway: &Gateway) -> Vec<String> {
 }
 
 #[track_caller]
-fn only(gateway: &Gateway, evidence: &str) {
+pub(crate) fn only(gateway: &Gateway, evidence: &str) {
     let found = found(gateway);
     assert!(found.len() == 1 && found[0].contains(evidence), "{found:#?}");
 }
 
 /// The router asks its own dnsmasq, as OpenWrt's does.
-fn use_own_dns(lab: &Lab) {
+pub(crate) fn use_own_dns(lab: &Lab) {
     fs::write(lab.router.resolv_conf(), "nameserver 127.0.0.1\n").unwrap();
 }
 

@@ -30,6 +30,7 @@ mod lab_itself;
 mod leaks;
 mod lists;
 mod login;
+mod machine;
 mod many;
 mod moments;
 mod pages;
