@@ -209,11 +209,13 @@ def connection(number):
 
 
 def portal_page(contender, guest):
-    """The page that a stranger is redirected to: bytes on the wire with all its parts, and how
-    many parts come from elsewhere."""
+    """The page that a stranger is redirected to: bytes on the wire with all its parts, how many parts
+    come from elsewhere, and its path and all replies by path, in Chinese."""
     site = contender.site
     site.plug([guest])
-    page, url = http.follow(site, guest, f"http://{site.far}/")
+    _, url = http.follow(site, guest, f"http://{site.far}/")
+    url = urllib.parse.urljoin(url, "/?lang=zh-CN")
+    page = http.request(site, guest, url)
     parts = re.findall(
         rb"""(?:<(?:script|img|iframe)[^>]*?src|<link[^>]*?href)\s*=\s*["']?([^"'> ]+)"""
         rb"""|url\(["']?([^"')]+)""",
@@ -222,10 +224,10 @@ def portal_page(contender, guest):
     links = {urllib.parse.urljoin(url, (a or b).decode()) for a, b in parts}
     links = {link for link in links if not link.startswith("data:")}
     own = {link for link in links if urllib.parse.urlsplit(link).netloc == urllib.parse.urlsplit(url).netloc}
-    return {
-        "bytes": page.size + sum(http.request(site, guest, link).size for link in own),
-        "outside": len(links - own),
-    }
+    path = lambda link: "/" + link.split("/", 3)[3]
+    replies = {path(link): http.request(site, guest, link) for link in own} | {path(url): page}
+    bytes_ = sum(reply.size for reply in replies.values())
+    return {"bytes": bytes_, "outside": len(links - own)}, path(url), replies
 
 
 def arrivals(contender, guests):
