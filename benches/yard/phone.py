@@ -22,7 +22,7 @@ import time
 LOW_TIER = 264
 EMPTY = "/empty"
 CATEGORIES = ["devtools.timeline", "benchmark"]
-SETTLED = 0.2  # seconds after which nothing happens in a page any more
+SETTLED = 0.2  # seconds after a page's load event, until nothing happens in it any more
 CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 CHROMIUM += ["--disable-extensions", "--disable-background-networking", "--disable-component-update"]
 CHROMIUM += ["--disable-sync", "--disable-renderer-backgrounding", "--remote-debugging-pipe"]
@@ -108,20 +108,21 @@ def spent(events, origin):
     end = lambda event: event["tts"] + event.get("tdur", 0)
     events = sorted((e for e in events if "tts" in e), key=lambda event: event["ts"])
     named = lambda name, all: (e for e in all if e["name"] == name)
-    for commit in named("CommitLoad", events):
-        page = commit["args"]["data"]
-        if not page["url"].startswith(origin):
-            continue
+    commits = [e for e in named("CommitLoad", events) if e["args"]["data"]["url"].startswith(origin)]
+    for commit, following in zip(commits, [*commits[1:], None]):
+        frame = commit["args"]["data"]["frame"]
+        until = following["ts"] if following else float("inf")
         thread = [e for e in events if (e["pid"], e["tid"]) == (commit["pid"], commit["tid"])]
         before = [e for e in thread if e["ts"] <= commit["ts"]]
         began = list(named("ResourceReceiveResponse", before))[-1]
-        after = [e for e in thread if 0 <= e["ts"] - commit["ts"] < SETTLED * 1e6]
-        parsed = next(
-            e for e in named("MarkDOMContent", after) if e["args"]["data"]["frame"] == page["frame"]
-        )
-        paint = next(named("Paint", after))
-        painted = next(e for e in named("ProxyMain::BeginMainFrame", after) if end(e) >= end(paint))
-        usable = max(end(parsed), end(painted))
+        after = [e for e in thread if commit["ts"] <= e["ts"] < until]
+        parsed = [e for e in named("MarkDOMContent", after) if e["args"]["data"]["frame"] == frame]
+        paints = list(named("Paint", after))
+        if not parsed or not paints:
+            raise SystemExit("chromium painted nothing: is this machine too busy?")
+        frames = named("ProxyMain::BeginMainFrame", after)
+        painted = next(e for e in frames if end(e) >= end(paints[0]))
+        usable = max(end(parsed[0]), end(painted))
         yield (usable - began["tts"]) / 1000, (max(map(end, after)) - began["tts"]) / 1000
 
 
@@ -162,6 +163,7 @@ class Browser:
         tab = self.ask("Target.attachToTarget", targetId=made["targetId"], flatten=True)["sessionId"]
         screen = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
         self.ask("Emulation.setDeviceMetricsOverride", tab, **screen)
+        self.ask("Page.enable", tab)
         return tab
 
     def load(self, tab, url):
@@ -171,6 +173,8 @@ class Browser:
         else:
             self.ask("Page.navigate", tab, url=url)
         self.shown[tab] = url
+        while (told := self.read()).get("method") != "Page.loadEventFired":
+            pass
         time.sleep(SETTLED)
 
     def traced(self):
