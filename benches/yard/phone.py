@@ -2,10 +2,10 @@
 
 The slow phone is the "low-tier mobile" of Chrome DevTools' calibrated throttling: a Moto G Power of
 2022, which has 264 of Lighthouse's BenchmarkIndex (CalibrationController.ts in
-ChromeDevTools/devtools-frontend; docs/throttling.md in GoogleChrome/lighthouse). This machine's index
-is measured beside each load, and the load's time is multiplied by the ratio of the two. All of it by
-the thread's own clock, so that what else runs here does not count; nor do the network and the
-drawing, which DevTools does not slow down either.
+ChromeDevTools/devtools-frontend; docs/throttling.md in GoogleChrome/lighthouse). This machine's
+index is measured beside each load, and the load's time is multiplied by the ratio of the two. All of
+it by the thread's own clock, so that waiting for a processor does not count; nor do the network and
+the drawing, which DevTools does not slow down either.
 """
 
 import contextlib
@@ -56,8 +56,8 @@ globalThis.copies = () => tens(() => {
 def first_page(replies, path, warm, cold):
     """The low-tier phone's milliseconds, each list sorted.
 
-    `usable`: from the start of the answer until the page is parsed and painted, in a process that has
-    shown it before; `pictures`: until its pictures are, too; `empty`: as `usable`, of a page of one
+    `usable`: from the start of the answer until the page is parsed and painted, in a process that
+    has shown it before; `pictures`: until its pictures are, too; `empty`: as `usable`, of a page of one
     letter; `cold`: as `usable`, in a process just born. `index`: this machine's. `replies` has what
     the portal answers, by path.
     """
