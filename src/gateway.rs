@@ -218,9 +218,11 @@ impl Gateway {
         self.hands.store.closing();
         self.handle(Event::Stopping);
         let Hands { firewall, store, sms, neighbours } = self.hands;
-        let (domain, waiting) = (self.domain, self.waiting);
+        // The process ends: to take thousands of guests apart first would only hold it up.
+        std::mem::forget(self.domain);
+        let waiting = self.waiting;
         // Closing a packet socket takes the kernel 10 ms: meanwhile the record is closed.
-        tokio::task::spawn_blocking(move || drop((neighbours, domain, waiting)));
+        tokio::task::spawn_blocking(move || drop((neighbours, waiting)));
         let closing = tokio::task::spawn_blocking(move || {
             if let Some(sms) = sms
                 && !sms.stop(SMS_WITHIN)

@@ -1,6 +1,5 @@
 //! What the kernel counts, read while anybody is online: bytes, quotas, idleness and presence.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::{Effect, EndReason, Firewall, Record};
@@ -38,7 +37,7 @@ impl Domain {
     }
 
     /// Takes a reading of the counters in.
-    pub(super) fn usage(&mut self, usage: Vec<Usage>, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn usage(&mut self, mut usage: Vec<Usage>, now: Now, effects: &mut Vec<Effect>) {
         if self.sessions.answered != self.sessions.asked {
             self.sessions.answered = self.sessions.answered.wrapping_add(1);
         }
@@ -46,15 +45,16 @@ impl Domain {
         // session that the kernel got later is not missing from it.
         let reading = self.sessions.answered;
         self.sessions.read = now.boot;
-        let counts: BTreeMap<SessionId, Usage> =
-            usage.into_iter().map(|usage| (usage.session, usage)).collect();
+        usage.sort_unstable_by_key(|usage| usage.session);
+        let mut usage = usage.into_iter().peekable();
         let ids: Vec<SessionId> = self.sessions.live.keys().copied().collect();
         for id in ids {
+            while usage.next_if(|usage| usage.session < id).is_some() {}
             let Some(session) = self.sessions.live.get(&id).filter(|s| s.in_kernel) else {
                 continue;
             };
-            if let Some(usage) = counts.get(&id) {
-                self.count(*usage, now, effects);
+            if let Some(usage) = usage.next_if(|usage| usage.session == id) {
+                self.count(usage, now, effects);
             } else if session.unread < reading {
                 let reason = session.gone(now.boot);
                 self.end(id, reason, false, now, effects);
@@ -65,13 +65,14 @@ impl Domain {
 
     /// Writes down what only memory knows, before a stop.
     pub(super) fn checkpoint(&self, now: Now, effects: &mut Vec<Effect>) {
-        for (id, session) in &self.sessions.live {
+        let unsaved = |session: &Session| session.bytes() != session.checkpoint.1;
+        for (id, session) in self.sessions.live.iter().filter(|(_, session)| unsaved(session)) {
             let (up, down) = (session.grant.used_up, session.grant.used_down);
             let left = session.left(now.boot);
             effects.push(Effect::Store(Record::SessionUsed { session: *id, up, down, left }));
         }
         for (_, device) in self.devices.iter() {
-            if let Some(visit) = &device.visit {
+            if let Some(visit) = device.visit.as_ref().filter(|visit| visit.is_unsaved()) {
                 effects.push(Effect::Store(Record::VisitSeen {
                     visit: visit.id,
                     dwell: visit.dwell(),
