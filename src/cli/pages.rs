@@ -23,8 +23,7 @@ pub(super) type Certificate = Option<watch::Receiver<tls::Standing>>;
 
 /// All pages, whose ports are bound: who comes before a page is served waits for it.
 pub(super) struct Pages<'a> {
-    /// What serves.
-    pub(super) tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
     config: &'a Config,
     inbox: Inbox,
     counters: Arc<Counters>,
@@ -61,7 +60,7 @@ impl<'a> Pages<'a> {
         let redirect =
             intercept::run_intercept(intercepted, address, inbox.clone(), counts, closed.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(once(open, served(redirect)));
+        tasks.spawn(once(open, redirect));
         let links = links.clone();
         Ok(Self { tasks, config, inbox, counters, links, closed, portal, secure, office })
     }
@@ -127,10 +126,13 @@ impl<'a> Pages<'a> {
 }
 
 /// Serves from the moment when `open` is true.
-pub(super) async fn once(mut open: watch::Receiver<bool>, page: impl Future<Output = ()>) {
+async fn once(
+    mut open: watch::Receiver<bool>,
+    page: impl Future<Output = Result<(), http::HttpError>>,
+) {
     // An error means that the start has failed.
     if open.wait_for(|open| *open).await.is_ok() {
-        page.await;
+        served(page).await;
     }
 }
 

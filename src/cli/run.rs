@@ -20,7 +20,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::names::Names;
-use super::pages::{Pages, once};
+use super::pages::Pages;
 use super::record::recorder;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
@@ -107,10 +107,9 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref(), names.forwarder()));
     // A new table has yet to be told who is online.
     let (opening, open) = watch::channel(adopted);
-    let mut pages = Pages::bind(config, &inbox, &counters, &known, &closed, open.clone())?;
-    pages.tasks.spawn(once(open, names.run(closed.clone())));
+    let pages = Pages::bind(config, &inbox, &counters, &known, &closed, open)?;
     let (store, domain, first) = restored.await?;
-    let neighbours = Neighbours::new(interfaces.clone(), known)?;
+    let neighbours = Some(Neighbours::new(interfaces.clone(), known)?);
     let hands = Hands { firewall: table, store: store.clone(), sms, neighbours };
     let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
@@ -121,6 +120,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let guests = Guests::new(store.clone(), inbox.clone());
     let (site, bundles, uplink) = site(config, &inbox, guests.clone(), &texts, account.as_ref())?;
     let (mut pages, certificate) = pages.serve(&site, &store)?;
+    pages.spawn(names.run(closed.clone()));
     let notes = services::notes(site.line, certificate, Arc::clone(&counters));
     let record = recorder(guests, (config.store.key, keys.secrets()), site.country);
     let more = services::More { account, bundles, notes, record };
