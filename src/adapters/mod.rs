@@ -15,6 +15,7 @@ pub mod http;
 pub mod inbox;
 pub mod keys;
 pub mod lists;
+pub mod memory;
 pub mod neighbours;
 pub mod packet;
 pub mod privileges;

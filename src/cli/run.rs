@@ -37,7 +37,7 @@ use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
 use crate::adapters::sync::bundle::Bundles;
 use crate::adapters::uplink::{self, Line};
-use crate::adapters::{firewall, keys, privileges, sms, sysctl};
+use crate::adapters::{firewall, keys, memory, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config, KeyMaker, Sms};
 use crate::domain::Domain;
@@ -132,6 +132,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
+    tokio::spawn(memory::keep_small());
     info!(version = env!("CARGO_PKG_VERSION"), store = config.store.id, "open");
     gateway.run(stopped, config.firewall.on_stop).await;
     ending.await.context("stopping")?

@@ -38,10 +38,9 @@ impl Plan {
             rule("guest_forward", to, [verdict_of(DOWN)]),
             rule("guest_forward", [guest(MetaKey::IifName)], [goto("upload")]),
             rule("guest_forward", [guest(MetaKey::OifName)], [goto("download")]),
-            rule(WITHIN, [self.session()], [lookup(QUOTA), goto("spent")]),
-            rule(WITHIN, [], [Expr::Verdict(Verdict::Accept)]),
-            rule("spent", [answer()], [Expr::Verdict(Verdict::Drop)]),
-            rule("spent", [], [goto("deny")]),
+            rule(WITHIN, [self.session()], [verdict_of(QUOTA)]),
+            rule(WITHIN, [answer()], [Expr::Verdict(Verdict::Drop)]),
+            rule(WITHIN, [], [goto("deny")]),
         ]
     }
 

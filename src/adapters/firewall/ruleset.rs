@@ -38,7 +38,7 @@ pub const GRANTED: &str = "granted";
 pub const UP: &str = "up";
 /// Map of marks with the same for what goes to each session.
 pub const DOWN: &str = "down";
-/// Set of marks with the quota on both directions together.
+/// Map of marks to `accept`, until the quota on both directions together is spent.
 pub const QUOTA: &str = "volume";
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
@@ -173,7 +173,7 @@ impl Plan {
         sets.extend([
             verdicts(UP, station),
             verdicts(DOWN, mark),
-            sized(set(QUOTA, mark, SET_TIMEOUT)),
+            verdicts(QUOTA, mark),
         ]);
         sets.extend(self.garden_sets());
         sets.extend(self.pass_sets());
@@ -357,7 +357,6 @@ fn chains(more: &[&'static str]) -> Vec<Chain> {
         "to_dns",
         "router",
         "within",
-        "spent",
         "upload",
         "begin",
         "begin_beside",

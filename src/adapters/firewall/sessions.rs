@@ -43,8 +43,9 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
         (DOWN, Element { exprs: download, ..way(mark()) }),
     ];
     if let Some(bytes) = limits.quota {
-        let exprs = vec![quota(bytes, grant.used_up.saturating_add(grant.used_down), true)];
-        all.push((QUOTA, Element { exprs, ..live(mark()) }));
+        let exprs = vec![quota(bytes, grant.used_up.saturating_add(grant.used_down))];
+        let data = Some(Data::Verdict(Verdict::Accept));
+        all.push((QUOTA, Element { data, exprs, ..live(mark()) }));
     }
     for device in places {
         let data = Some(Data::Value(mark()));
@@ -200,10 +201,10 @@ fn metered(rate: Option<u64>, most: Option<u64>, used: u64) -> Vec<Expr> {
         over: false,
     });
     let counter = Expr::Counter { packets: 0, bytes: used };
-    limit.into_iter().chain([most.map_or(counter, |most| quota(most, used, false))]).collect()
+    limit.into_iter().chain([most.map_or(counter, |most| quota(most, used))]).collect()
 }
 
 /// The kernel refuses a quota that is more than spent.
-fn quota(bytes: u64, used: u64, over: bool) -> Expr {
-    Expr::Quota { bytes, consumed: used.min(bytes), over }
+fn quota(bytes: u64, used: u64) -> Expr {
+    Expr::Quota { bytes, consumed: used.min(bytes), over: false }
 }
