@@ -170,11 +170,7 @@ impl Plan {
             data: Some((datatype::VERDICT, 0)),
             ..sized(set(name, key, SET_MAP | SET_TIMEOUT))
         };
-        sets.extend([
-            verdicts(UP, station),
-            verdicts(DOWN, mark),
-            verdicts(QUOTA, mark),
-        ]);
+        sets.extend([verdicts(UP, station), verdicts(DOWN, mark), verdicts(QUOTA, mark)]);
         sets.extend(self.garden_sets());
         sets.extend(self.pass_sets());
         sets.extend(flows::sets());
