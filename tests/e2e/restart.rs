@@ -50,10 +50,10 @@ fn strangers_are_redirected_while_the_record_is_read() {
     let [guest, stranger] = &lab.guests[..] else { unreachable!() };
     guest.log_in(&gateway);
     gateway.term();
-    let url = "http://example.com/";
     gateway.run_without_record(|| {
         let soon = std::time::Duration::from_secs(3);
-        let redirect = until(soon, "a redirect", || stranger.try_get(url).ok());
+        let url = format!("http://{WEB_V4}/");
+        let redirect = until(soon, "a redirect", || stranger.try_get(&url).ok());
         assert_eq!(redirect.status, 302, "{redirect:#?}");
         assert!(!gateway.command(&["status"]).success, "the record is not read");
         assert!(guest.online(), "a guest is not redirected");
