@@ -115,10 +115,11 @@ impl Gateway {
         self.perform();
     }
 
-    /// Hands on the effects; an adapter that takes no more is an outcome the domain is told at
-    /// once, which may lead to further effects.
+    /// Hands on the effects, the firewall's first, which guests wait for; an adapter that takes no
+    /// more is an outcome the domain is told at once, which may lead to further effects.
     fn perform(&mut self) {
         while !self.effects.is_empty() {
+            self.effects.sort_by_key(|effect| !matches!(effect, Effect::Firewall(_)));
             for effect in std::mem::take(&mut self.effects) {
                 if let Some(refusal) = self.hand_on(effect) {
                     self.domain.handle(refusal, self.clock.now(), &mut self.effects);
