@@ -205,7 +205,7 @@ impl Gateway {
     }
 
     async fn stop(mut self, on_stop: OnStop) {
-        // Closing a packet socket takes the kernel 10 ms, meanwhile the record is closed.
+        // Closing a packet socket takes the kernel 10 ms: meanwhile the counters are read.
         let neighbours = self.hands.neighbours.take();
         tokio::task::spawn_blocking(move || drop(neighbours));
         // The last counters go to disk as well, should the kernel forget them.
