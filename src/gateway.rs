@@ -37,8 +37,8 @@ pub struct Hands {
     pub store: Store,
     /// The messages; `None` if the store sends none.
     pub sms: Option<SmsHandle>,
-    /// ARP and neighbour discovery.
-    pub neighbours: Neighbours,
+    /// ARP and neighbour discovery; `None` while stopping.
+    pub neighbours: Option<Neighbours>,
 }
 
 /// The loop's state.
@@ -115,10 +115,11 @@ impl Gateway {
         self.perform();
     }
 
-    /// Hands on the effects; an adapter that takes no more is an outcome the domain is told at
-    /// once, which may lead to further effects.
+    /// Hands on the effects, the firewall's first, which guests wait for; an adapter that takes no
+    /// more is an outcome the domain is told at once, which may lead to further effects.
     fn perform(&mut self) {
         while !self.effects.is_empty() {
+            self.effects.sort_by_key(|effect| !matches!(effect, Effect::Firewall(_)));
             for effect in std::mem::take(&mut self.effects) {
                 if let Some(refusal) = self.hand_on(effect) {
                     self.domain.handle(refusal, self.clock.now(), &mut self.effects);
@@ -143,7 +144,9 @@ impl Gateway {
                 None
             }
             Effect::Solicit { zone, mac, addresses } => {
-                self.hands.neighbours.solicit(zone, mac, &addresses);
+                if let Some(neighbours) = &self.hands.neighbours {
+                    neighbours.solicit(zone, mac, &addresses);
+                }
                 None
             }
         }
@@ -202,6 +205,9 @@ impl Gateway {
     }
 
     async fn stop(mut self, on_stop: OnStop) {
+        // Closing a packet socket takes the kernel 10 ms: meanwhile the counters are read.
+        let neighbours = self.hands.neighbours.take();
+        tokio::task::spawn_blocking(move || drop(neighbours));
         // The last counters go to disk as well, should the kernel forget them.
         let asked = self.hands.firewall.submit(Firewall::ReadUsage).is_ok();
         let mut counted = false;
@@ -217,10 +223,9 @@ impl Gateway {
         }
         self.hands.store.closing();
         self.handle(Event::Stopping);
-        let Hands { firewall, store, sms, neighbours } = self.hands;
-        let (domain, waiting) = (self.domain, self.waiting);
-        // Closing a packet socket takes the kernel 10 ms: meanwhile the record is closed.
-        tokio::task::spawn_blocking(move || drop((neighbours, domain, waiting)));
+        let Hands { firewall, store, sms, .. } = self.hands;
+        // The process ends: to take thousands of guests apart first would only hold it up.
+        std::mem::forget(self.domain);
         let closing = tokio::task::spawn_blocking(move || {
             if let Some(sms) = sms
                 && !sms.stop(SMS_WITHIN)

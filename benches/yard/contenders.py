@@ -15,6 +15,7 @@ from . import http
 from .lab import Site, inside, sh
 
 BRIDGE = "br-guest"
+BRAND = pathlib.Path(__file__).resolve().parents[2] / "examples/brand"
 STRANGER = 1  # the guest who never logs in
 
 
@@ -116,6 +117,11 @@ time_zone = "UTC"
 clock = "always"
 state_dir = "{folder}/state"
 run_dir = "{folder}/run"
+
+[brand]
+name = "翡翠茶馆 Jade"
+logo = "{BRAND}/logo.svg"
+hero = "{BRAND}/hero.svg"
 
 [[zone]]
 name = "guest"
@@ -425,5 +431,6 @@ class Ends:
 
 def missing():
     """The programs that the yardstick needs and this machine has not."""
-    programs = ("ethtool", "ip", "iperf3", "ndsctl", "nft", "nsenter", "opennds", "sysctl", "wrk")
+    programs = ["chromium", "ethtool", "ip", "iperf3", "ndsctl", "nft", "nsenter", "opennds"]
+    programs += ["sysctl", "wrk"]
     return [program for program in programs if not shutil.which(program)]

@@ -18,6 +18,10 @@ from .lab import DISCARD, ECHO, GARDEN_PORT, inside
 UDP_SEGMENT = 103  # linux/udp.h: the kernel cuts one send into datagrams of this size
 PAYLOAD = 18  # with UDP, IPv4, Ethernet and its checksum: a frame of 64 bytes
 BURST = 60
+# linux/netfilter/nfnetlink.h, nf_tables.h
+NFNL_SUBSYS_NFTABLES = 10
+NFT_MSG_NEWTABLE = 0
+NFT_MSG_DELTABLE = 2
 
 
 def tcp_gbits(contender, seconds):
@@ -209,11 +213,13 @@ def connection(number):
 
 
 def portal_page(contender, guest):
-    """The page that a stranger is redirected to: bytes on the wire with all its parts, and how
-    many parts come from elsewhere."""
+    """The page that a stranger is redirected to: bytes on the wire with all its parts, how many parts
+    come from elsewhere, and its path and all replies by path, in Chinese."""
     site = contender.site
     site.plug([guest])
-    page, url = http.follow(site, guest, f"http://{site.far}/")
+    _, url = http.follow(site, guest, f"http://{site.far}/")
+    url = urllib.parse.urljoin(url, "/?lang=zh-CN")
+    page = http.request(site, guest, url)
     parts = re.findall(
         rb"""(?:<(?:script|img|iframe)[^>]*?src|<link[^>]*?href)\s*=\s*["']?([^"'> ]+)"""
         rb"""|url\(["']?([^"')]+)""",
@@ -222,10 +228,10 @@ def portal_page(contender, guest):
     links = {urllib.parse.urljoin(url, (a or b).decode()) for a, b in parts}
     links = {link for link in links if not link.startswith("data:")}
     own = {link for link in links if urllib.parse.urlsplit(link).netloc == urllib.parse.urlsplit(url).netloc}
-    return {
-        "bytes": page.size + sum(http.request(site, guest, link).size for link in own),
-        "outside": len(links - own),
-    }
+    path = lambda link: "/" + link.split("/", 3)[3]
+    replies = {path(link): http.request(site, guest, link) for link in own} | {path(url): page}
+    bytes_ = sum(reply.size for reply in replies.values())
+    return {"bytes": bytes_, "outside": len(links - own)}, path(url), replies
 
 
 def arrivals(contender, guests):
@@ -324,15 +330,29 @@ def restart_under_traffic(contender):
 
 
 def rebuilds(contender, rounds):
-    """All tables are flushed; how many milliseconds ours is away. It comes back as a whole."""
+    """All tables are flushed; how many milliseconds ours is away, as the kernel tells of it. It
+    comes back as a whole."""
     site, lab = contender.site, contender.lab
     for _ in range(rounds):
-        lab.run(site.router, "nft", "flush", "ruleset")
-        gone = time.monotonic()
-        while "maitred" not in lab.run(site.router, "nft", "list", "tables").stdout:
-            pass
-        yield (time.monotonic() - gone) * 1000
+        with changes(site.router) as kernel:
+            kernel.settimeout(20)
+            flush = lab.spawn(site.router, "nft", "flush", "ruleset")
+            gone = told(kernel, NFT_MSG_DELTABLE, b"maitred")
+            yield (told(kernel, NFT_MSG_NEWTABLE, b"maitred") - gone) * 1000
+        lab.stop(flush)
         time.sleep(0.5)
+
+
+def told(kernel, kind, name):
+    """When the kernel tells of this change of a table."""
+    while True:
+        messages = kernel.recv(1 << 16)
+        now = time.monotonic()
+        while messages:
+            length, own = struct.unpack_from("=LH", messages)
+            if own == NFNL_SUBSYS_NFTABLES << 8 | kind and name in messages[:length]:
+                return now
+            messages = messages[(length + 3) & ~3 :]
 
 
 def median(values):

@@ -5,7 +5,7 @@ import platform
 import sys
 import time
 
-from . import load
+from . import load, phone
 from .contenders import Flushable, Limited, Maitred, Office, OpenNds, Portal
 
 CONNECTIONS = (1, 32, 256)
@@ -33,6 +33,8 @@ class Plan:
         self.flows = 50000
         self.staff_pages = 30 if quick else 200
         self.starts = 1 if quick else 3
+        self.page_loads = 20 if quick else 50
+        self.new_pages = 4 if quick else 20
         # Each grant of openNDS reads and writes the rules of all: 1,000 take minutes, 10,000 hours.
         self.most_opennds = 1 if quick else 1000
 
@@ -62,7 +64,12 @@ def run(lab, folder, kinds, quick):
     say("started")
     results["rss 0"] = {c.name: c.rss() for c in daemons}
     # openNDS makes its pages with scripts and services of a whole router.
-    results["page"] = {c.name: load.portal_page(c, READER) for c in ours}
+    for contender in ours:
+        figures, path, replies = load.portal_page(contender, READER)
+        results["page"] = {contender.name: figures}
+        slow = phone.first_page(replies, path, plan.page_loads, plan.new_pages)
+        results["phone"] = {contender.name: slow}
+        say("first page")
     results["arrivals"] = {}
     for contender in daemons:
         times, failed = load.arrivals(contender, ARRIVALS)
@@ -156,10 +163,10 @@ def forwarding(present, guests, plan):
 def logins(contender, plan):
     """Guests log in one after another while the router tracks many flows."""
     flows = load.fill_conntrack(contender, plan.flows)
-    times = []
-    for guest in range(LOGIN_GUESTS, LOGIN_GUESTS + plan.logins):
-        contender.site.plug([guest])
-        times.append(load.login(contender, guest))
+    guests = range(LOGIN_GUESTS, LOGIN_GUESTS + plan.logins)
+    contender.site.plug(guests)
+    time.sleep(1)  # the router has taken in their links, which phones do not bring with them
+    times = [load.login(contender, guest) for guest in guests]
     figures = {
         what: percentiles([one[what] for one in times])
         for what in ("kernel", "answer", "packet")

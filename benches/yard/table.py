@@ -1,5 +1,7 @@
 """The figures as one Markdown table."""
 
+from .phone import LOW_TIER
+
 NAMES = ("maitred", "openNDS", "plain NAT")
 BEGIN, END = "<!-- yardstick: begin -->", "<!-- yardstick: end -->"
 
@@ -71,6 +73,13 @@ def markdown(results):
         "≤ 30,000 (0)",
         lambda one: one["bytes"] <= 30000 and not one["outside"],
     )
+    what = "first page on a slow phone: its main thread until usable, ms (p50, most)"
+    half = lambda one, kind: f"{middle(one[kind]):,.0f}, {one[kind][-1]:,.0f}"
+    quick_enough = lambda one: middle(one["usable"]) <= 100
+    table.row("phone", what, lambda one: half(one, "usable"), "p50 ≤ 100", quick_enough)
+    table.row("phone", "— of it a page of one letter", lambda one: half(one, "empty"))
+    table.row("phone", "— and its pictures", lambda one: half(one, "pictures"))
+    table.row("phone", "— in a browser process just born", lambda one: half(one, "cold"))
     table.times(results.get("staff", {}), "staff page over 1,000,000 visits, ms (p50, p99)", 100)
     lines = ["| " + " | ".join(cells) + " |" for cells in table.rows]
     return "\n".join([*lines, "", note(results)])
@@ -121,6 +130,11 @@ class Table:
         self.row(found, what, show, f"(≥ {budget:.2f})", kept)
 
 
+def middle(values):
+    """Their median; they are sorted."""
+    return values[len(values) // 2]
+
+
 def redirect(one):
     return f"{one['rate']:,.0f} ({one['p50']:.2f}, {one['p99']:.2f}{failures(one)})"
 
@@ -143,6 +157,11 @@ def note(results):
         said.append(
             f"{name}: {one['logins']} logins with {one['guests']:,} guests online and"
             f" {one['flows']:,} connections tracked."
+        )
+    for one in results.get("phone", {}).values():
+        said.append(
+            f"Slow phone: DevTools' low-tier mobile (BenchmarkIndex {LOW_TIER}; here"
+            f" {middle(one['index']):,.0f})."
         )
     if results["quick"]:
         said.append("A quick run: fewer rounds.")

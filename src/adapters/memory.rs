@@ -60,7 +60,7 @@ mod tests {
     fn only_code_of_files_is_handed_back() {
         let code = |line| super::code(line);
         let text = "010c1000-01518000 r-xp 000c0000 fe:00 1234   /usr/sbin/maitred";
-        assert_eq!(code(text), Some(0x10c1000..0x1518000));
+        assert_eq!(code(text), Some(0x010c_1000..0x0151_8000));
         for other in [
             "01000000-010c1000 r--p 00000000 fe:00 1234   /usr/sbin/maitred",
             "01519000-0154c000 rw-p 00517000 fe:00 1234   /usr/sbin/maitred",

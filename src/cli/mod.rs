@@ -16,6 +16,7 @@ mod limit;
 mod limits;
 mod list;
 mod names;
+mod pages;
 mod password;
 mod print;
 mod record;

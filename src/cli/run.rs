@@ -1,7 +1,8 @@
 //! `maitred run`: be the gateway.
 //!
 //! The order is the point: privileges go before the first thread starts, the table stands before
-//! a port is opened, and every port is bound before the first guest is answered.
+//! a port is opened, and every port is bound before the first guest is answered. A table that still
+//! has its sessions need not wait for the record: strangers are redirected while it is read.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -12,27 +13,25 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{info, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::names::Names;
+use super::pages::Pages;
 use super::record::recorder;
 use super::rules::{self, Rules};
 use super::services::{self, Counters};
 use crate::adapters::account::Account;
-use crate::adapters::advertise::Advertiser;
 use crate::adapters::bridges::{self, Bridge};
 use crate::adapters::capture::Captures;
 use crate::adapters::control::{self, Lock};
-use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::guests::Guests;
-use crate::adapters::http::api::Api;
 use crate::adapters::http::brand::Parts;
 use crate::adapters::http::catalogue::Catalogues;
-use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls, wechat};
+use crate::adapters::http::{PortalAddress, portal, wechat};
 use crate::adapters::inbox::Inbox;
 use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
@@ -42,8 +41,9 @@ use crate::adapters::{firewall, keys, memory, privileges, sms, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config, KeyMaker, Sms};
 use crate::domain::Domain;
+use crate::domain::effect::Effect;
 use crate::domain::names::ZoneId;
-use crate::domain::saved::Snapshot;
+use crate::domain::saved::{Live, Snapshot};
 use crate::gateway::{Gateway, Hands};
 
 /// Connections in flight are answered within this; the pages' own limit is shorter.
@@ -88,13 +88,12 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let (inbox, outlet) = Inbox::new();
     let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
     let (keys, made) = open_keys(&config.store)?;
-    let ((store, snapshot), (table, found)) = open_both(config, &keys, clock, &inbox).await?;
-    if made && !snapshot.guests.is_empty() {
-        warn!("the keys are new and the database is not: every guest counts as new");
-    }
     let state = rules::State::load(config)?;
-    let mut domain = Domain::new(state.policy(), keys.secrets(), keys::random()?);
-    let first = domain.restore(snapshot, found.sessions(), clock.now());
+    let domain = Domain::new(state.policy(), keys.secrets(), keys::random()?);
+    let record = read_record(config, keys.device, clock, &inbox);
+    let (table, live) = open_table(config, &inbox).await?;
+    let adopted = live.is_some();
+    let restored = restore(domain, record, live, clock, made);
 
     let texts = Arc::new(Catalogues::load()?);
     let words = Arc::clone(&texts);
@@ -103,26 +102,24 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     })?;
     let (closing, closed) = watch::channel(false);
     let (links, known) = watch::channel(neighbours::Links::new());
-    let heard = known.clone();
-    let zones = (0..).map(ZoneId).zip(interfaces.clone());
-    let captures = Captures::new(zones, inbox.clone());
-    let names = Names::open(config, table.garden(), captures.known(), &heard)?;
+    let captures = Captures::new((0..).map(ZoneId).zip(interfaces.clone()), inbox.clone());
+    let names = Names::open(config, table.garden(), captures.known(), &known)?;
     let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref(), names.forwarder()));
-    let hands = Hands {
-        firewall: table,
-        store: store.clone(),
-        sms,
-        neighbours: Neighbours::new(interfaces.clone(), known)?,
-    };
+    // A new table has yet to be told who is online.
+    let (opening, open) = watch::channel(adopted);
+    let pages = Pages::bind(config, &inbox, &counters, &known, &closed, open)?;
+    let (store, domain, first) = restored.await?;
+    let neighbours = Some(Neighbours::new(interfaces.clone(), known)?);
+    let hands = Hands { firewall: table, store: store.clone(), sms, neighbours };
     let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
+    opening.send_replace(true);
 
     bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
     let account = services::account(config, &store, &inbox)?;
     let guests = Guests::new(store.clone(), inbox.clone());
     let (site, bundles, uplink) = site(config, &inbox, guests.clone(), &texts, account.as_ref())?;
-    let (mut pages, certificate) =
-        open_pages(config, &inbox, &store, &site, &counters, &heard, &closed)?;
+    let (mut pages, certificate) = pages.serve(&site, &store)?;
     pages.spawn(names.run(closed.clone()));
     let notes = services::notes(site.line, certificate, Arc::clone(&counters));
     let record = recorder(guests, (config.store.key, keys.secrets()), site.country);
@@ -156,36 +153,54 @@ fn open_keys(store: &config::Store) -> anyhow::Result<(keys::Keys, bool)> {
     }
 }
 
-/// The record and, beside it, the table: either takes a while with thousands of guests online.
-async fn open_both(
-    config: &Config,
-    keys: &keys::Keys,
-    clock: Clock,
-    inbox: &Inbox,
-) -> anyhow::Result<((Store, Snapshot), (firewall::Handle, firewall::Found))> {
-    let (plan, outcomes) = (firewall::Plan::from_config(config), inbox.clone());
-    let table = tokio::task::spawn_blocking(move || firewall::open(plan, outcomes));
-    let record = open_store(config, keys, clock, inbox)?;
-    let table = table.await.context("opening the firewall")??;
-    Ok((record, table))
+type Record = JoinHandle<anyhow::Result<(Store, Snapshot)>>;
+
+/// Begins to read the record, which takes a while with thousands of guests online.
+fn read_record(config: &Config, device_secret: [u8; 32], clock: Clock, inbox: &Inbox) -> Record {
+    let (config, inbox) = (config.clone(), inbox.clone());
+    tokio::task::spawn_blocking(move || {
+        let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
+        let settings = store::Settings {
+            path: &config.store.state_dir.join("maitred.db"),
+            boot_id: &clock::boot_id().context("reading this boot's id")?,
+            zones: &zones,
+            device_secret,
+            commit_every: config.store.commit_every.0,
+            retention: config.retention,
+        };
+        Ok(Store::open(&settings, clock.now(), &inbox)?)
+    })
 }
 
-fn open_store(
+/// The table, and the sessions that it holds if it was adopted.
+async fn open_table(
     config: &Config,
-    keys: &keys::Keys,
-    clock: Clock,
     inbox: &Inbox,
-) -> anyhow::Result<(Store, Snapshot)> {
-    let zones: Vec<String> = config.zone.iter().map(|zone| zone.name.clone()).collect();
-    let settings = store::Settings {
-        path: &config.store.state_dir.join("maitred.db"),
-        boot_id: &clock::boot_id().context("reading this boot's id")?,
-        zones: &zones,
-        device_secret: keys.device,
-        commit_every: config.store.commit_every.0,
-        retention: config.retention,
-    };
-    Ok(Store::open(&settings, clock.now(), inbox)?)
+) -> anyhow::Result<(firewall::Handle, Option<Vec<Live>>)> {
+    let (plan, outcomes) = (firewall::Plan::from_config(config), inbox.clone());
+    let opened = tokio::task::spawn_blocking(move || firewall::open(plan, outcomes)).await;
+    let (table, found) = opened.context("opening the firewall")??;
+    Ok((table, found.sessions()))
+}
+
+/// The state of the last run, and what it asks to be done; strangers are redirected meanwhile.
+async fn restore(
+    mut domain: Domain,
+    record: Record,
+    live: Option<Vec<Live>>,
+    clock: Clock,
+    new_keys: bool,
+) -> anyhow::Result<(Store, Domain, Vec<Effect>)> {
+    let (store, snapshot) = record.await.context("reading the record")??;
+    if new_keys && !snapshot.guests.is_empty() {
+        warn!("the keys are new and the database is not: every guest counts as new");
+    }
+    let restored = tokio::task::spawn_blocking(move || {
+        let first = domain.restore(snapshot, live, clock.now());
+        (domain, first)
+    });
+    let (domain, first) = restored.await.context("restoring the sessions")?;
+    Ok((store, domain, first))
 }
 
 /// The guests' pages as they are served over HTTP, and the ways online that they offer; what changes
@@ -234,103 +249,10 @@ fn ways_by_wechat(config: &Config, account: Option<&Account>) -> anyhow::Result<
     Ok(wechat::Wechat { follow, wifi })
 }
 
-type Pages = JoinSet<()>;
-type Certificate = Option<watch::Receiver<tls::Standing>>;
-
-/// Binds every port, then serves: the redirect and the portal in each zone, the staff page. How the
-/// certificate stands comes back, if there is one.
-fn open_pages(
-    config: &Config,
-    inbox: &Inbox,
-    store: &Store,
-    site: &portal::Portal,
-    counters: &Counters,
-    links: &watch::Receiver<neighbours::Links>,
-    closed: &watch::Receiver<bool>,
-) -> anyhow::Result<(Pages, Certificate)> {
-    let clock = Clock::new(config.store.clock);
-    let intercepted = http::bind_zones(&config.zone, config.portal.intercept_port)?.follow(links);
-    let asked = http::bind_zones(&config.zone, config.portal.port)?.follow(links);
-    let office = config.staff.as_ref().map(|staff| http::bind_staff(staff.listen)).transpose()?;
-    let mut pages = JoinSet::new();
-    pages.spawn(served(intercept::run_intercept(
-        intercepted,
-        site.address.clone(),
-        inbox.clone(),
-        Arc::clone(&counters.intercept),
-        closed.clone(),
-    )));
-    let certificate = open_secure(config, clock, inbox, site, counters, closed, &mut pages)?;
-    if let Some((advertiser, standing)) = Advertiser::from_config(config).zip(certificate.clone()) {
-        pages.spawn(advertiser.run(links.clone(), standing, closed.clone()));
-    }
-    pages.spawn(served(portal::run_portal(
-        asked,
-        None,
-        site.clone(),
-        inbox.clone(),
-        Arc::clone(&counters.portal),
-        closed.clone(),
-    )));
-    if let (Some(listener), Some(staff)) = (office, &config.staff) {
-        let page = staff::Staff {
-            store: config.store.name.clone(),
-            password_hash: staff.password_hash.clone(),
-            session: staff.session.0,
-            time_zone: config.store.zone()?,
-            visit: config.visit.clone(),
-            clock,
-            texts: Arc::clone(&site.texts),
-            today: services::today(config, clock, store)?,
-            certificate: certificate.clone(),
-        };
-        let (counts, closed) = (Arc::clone(&counters.staff), closed.clone());
-        pages.spawn(served(staff::run_staff(listener, page, counts, closed)));
-    }
-    Ok((pages, certificate))
-}
-
-/// The pages over TLS, and the Captive Portal API, where there is a certificate. A bad one keeps
-/// nobody from the pages over HTTP.
-fn open_secure(
-    config: &Config,
-    clock: Clock,
-    inbox: &Inbox,
-    site: &portal::Portal,
-    counters: &Counters,
-    closed: &watch::Receiver<bool>,
-    pages: &mut Pages,
-) -> anyhow::Result<Certificate> {
-    let Some(files) = tls::Files::from_config(&config.portal) else { return Ok(None) };
-    let asked = http::bind_zones(&config.zone, config.portal.tls_port)?;
-    let keeper = tls::Keeper::new(files, Announcement::from_config(config), clock.now());
-    let acceptor = keeper.acceptor().context("setting up TLS")?;
-    let standing = keeper.standing();
-    let site = portal::Portal { api: Api::from_config(&config.portal), ..site.clone() };
-    let (inbox, counts) = (inbox.clone(), Arc::clone(&counters.portal));
-    let pages_closed = closed.clone();
-    pages.spawn(served(portal::run_portal(
-        asked,
-        Some(acceptor),
-        site,
-        inbox,
-        counts,
-        pages_closed,
-    )));
-    pages.spawn(keeper.run(clock, closed.clone()));
-    Ok(Some(standing))
-}
-
-async fn served(page: impl Future<Output = Result<(), http::HttpError>>) {
-    if let Err(problem) = page.await {
-        error!(%problem, "a page is not served");
-    }
-}
-
 /// Waits for a signal, or for a page that ends unasked; lets what is in flight be answered; then
 /// lets the gateway stop.
 async fn wait_for_the_end(
-    mut pages: Pages,
+    mut pages: JoinSet<()>,
     closing: watch::Sender<bool>,
     stop: watch::Sender<bool>,
 ) -> anyhow::Result<()> {

@@ -1,11 +1,10 @@
 //! What the kernel counts, read while anybody is online: bytes, quotas, idleness and presence.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::effect::{Effect, EndReason, Firewall, Record};
 use super::event::Usage;
-use super::names::{Now, SessionId};
+use super::names::{BootTime, Now, SessionId};
 use super::session::Session;
 use super::{Domain, Timer};
 
@@ -23,6 +22,22 @@ impl Session {
     pub(super) fn reading_due(&self) -> Duration {
         let left = self.quota_left().map(|left| Duration::from_secs(left / FASTEST));
         left.map_or(READ_EVERY, |left| left.clamp(READ_SOON, READ_EVERY))
+    }
+
+    /// Whether its counters' reading asks for anything to be done.
+    fn has_news(&self, usage: &Usage, patience: Duration, now: BootTime) -> bool {
+        usage.up > self.grant.used_up
+            || usage.down > self.grant.used_down
+            || usage.spent
+            || self.quota_left() == Some(0)
+            || self.is_unsaved()
+            || now - self.moved >= patience
+            || !self.reading.is_empty()
+    }
+
+    /// Whether the disk does not know all of its bytes.
+    fn is_unsaved(&self) -> bool {
+        self.bytes() != self.checkpoint.1
     }
 }
 
@@ -46,15 +61,10 @@ impl Domain {
         // session that the kernel got later is not missing from it.
         let reading = self.sessions.answered;
         self.sessions.read = now.boot;
-        let counts: BTreeMap<SessionId, Usage> =
-            usage.into_iter().map(|usage| (usage.session, usage)).collect();
-        let ids: Vec<SessionId> = self.sessions.live.keys().copied().collect();
-        for id in ids {
-            let Some(session) = self.sessions.live.get(&id).filter(|s| s.in_kernel) else {
-                continue;
-            };
-            if let Some(usage) = counts.get(&id) {
-                self.count(*usage, now, effects);
+        for (id, usage) in self.news_in(usage, now.boot) {
+            let Some(session) = self.sessions.live.get(&id) else { continue };
+            if let Some(usage) = usage {
+                self.count(usage, now, effects);
             } else if session.unread < reading {
                 let reason = session.gone(now.boot);
                 self.end(id, reason, false, now, effects);
@@ -63,15 +73,33 @@ impl Domain {
         }
     }
 
+    /// The sessions of which a reading tells something new, by their numbers. Of thousands, most are
+    /// silent between two readings.
+    fn news_in(&self, mut usage: Vec<Usage>, now: BootTime) -> Vec<(SessionId, Option<Usage>)> {
+        let patience = self.policy.zones.iter().map(|zone| zone.idle_timeout).min();
+        let patience = patience.unwrap_or_default();
+        usage.sort_unstable_by_key(|usage| usage.session);
+        let mut usage = usage.into_iter().peekable();
+        let mut news = Vec::new();
+        for (id, session) in self.sessions.live.iter().filter(|(_, session)| session.in_kernel) {
+            while usage.next_if(|usage| usage.session < *id).is_some() {}
+            let usage = usage.next_if(|usage| usage.session == *id);
+            if usage.is_none_or(|usage| session.has_news(&usage, patience, now)) {
+                news.push((*id, usage));
+            }
+        }
+        news
+    }
+
     /// Writes down what only memory knows, before a stop.
     pub(super) fn checkpoint(&self, now: Now, effects: &mut Vec<Effect>) {
-        for (id, session) in &self.sessions.live {
+        for (id, session) in self.sessions.live.iter().filter(|(_, session)| session.is_unsaved()) {
             let (up, down) = (session.grant.used_up, session.grant.used_down);
             let left = session.left(now.boot);
             effects.push(Effect::Store(Record::SessionUsed { session: *id, up, down, left }));
         }
         for (_, device) in self.devices.iter() {
-            if let Some(visit) = &device.visit {
+            if let Some(visit) = device.visit.as_ref().filter(|visit| visit.is_unsaved()) {
                 effects.push(Effect::Store(Record::VisitSeen {
                     visit: visit.id,
                     dwell: visit.dwell(),
@@ -92,8 +120,7 @@ impl Domain {
         grant.used_up = grant.used_up.max(usage.up);
         grant.used_down = grant.used_down.max(usage.down);
         let (key, bytes, left) = (session.key(), session.bytes(), session.left(now.boot));
-        let (at, saved) = session.checkpoint;
-        if bytes != saved && now.boot - at >= CHECKPOINT {
+        if session.is_unsaved() && now.boot - session.checkpoint.0 >= CHECKPOINT {
             session.checkpoint = (now.boot, bytes);
             let (up, down) = (session.grant.used_up, session.grant.used_down);
             effects.push(Effect::Store(Record::SessionUsed { session: id, up, down, left }));

@@ -68,7 +68,9 @@ impl Domain {
             effects.push(Effect::Firewall(Firewall::Rebuild(self.grants(now.boot))));
         }
         effects.push(Effect::Firewall(Firewall::Block(self.policy.blocked_macs.clone())));
-        let keys: Vec<Key> = self.devices.iter().map(|(key, _)| key).collect();
+        // Those with a session are filed and armed.
+        let others = self.devices.iter().filter(|(_, device)| device.session.is_none());
+        let keys: Vec<Key> = others.map(|(key, _)| key).collect();
         for key in keys {
             self.devices.refile(key);
             self.arm_device(key);

@@ -54,7 +54,7 @@ pub struct Live {
 /// A session as read back from disk.
 #[derive(Clone, Debug)]
 pub struct SavedSession {
-    /// The row as it was granted, with time left and usage as of the last checkpoint.
+    /// The row as it was granted, with the time that is left, and usage as of the last checkpoint.
     pub grant: Grant,
     /// Who.
     pub identity: Identity,

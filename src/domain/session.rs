@@ -35,7 +35,7 @@ pub(super) struct Session {
     pub(super) table: u32,
     /// When it last moved bytes.
     pub(super) moved: BootTime,
-    /// When its counters last went to disk, and what they were.
+    /// When its counters last went to disk, and what they came to.
     pub(super) checkpoint: (BootTime, u64),
     pub(super) waiting: Vec<Waiter>,
     /// Pages that wait for the next reading of the counters.

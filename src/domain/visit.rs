@@ -23,6 +23,7 @@ pub(super) struct Visit {
     first: Option<BootTime>,
     /// Last evidence; without a first, when the visit was restored.
     last: BootTime,
+    /// The last evidence that the disk knows of.
     checkpoint: BootTime,
     /// How often the device was asked since its last evidence.
     asked: u8,
@@ -78,6 +79,11 @@ impl Visit {
             self.checkpoint = at;
         }
         due
+    }
+
+    /// Whether the disk does not know all of it.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.last != self.checkpoint
     }
 
     /// Last evidence − first evidence.

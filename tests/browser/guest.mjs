@@ -19,6 +19,18 @@ async function speed(page, url) {
   return `median ${own.median} ms, at most ${own.most} ms (a page of one letter: ${least.median} ms, ${least.most} ms)`;
 }
 
+/** What a slow phone has to fetch and lay out before it shows the first page. */
+async function light(page) {
+  const { elements, parts, bytes } = await page.evaluate(() => {
+    const parts = performance.getEntriesByType("resource");
+    const sent = [...performance.getEntriesByType("navigation"), ...parts].map((one) => one.transferSize);
+    const elements = document.querySelectorAll("*").length;
+    return { elements, parts: parts.length, bytes: sent.reduce((sum, one) => sum + one) };
+  });
+  const said = `the first page has ${elements} elements, ${parts} other parts and ${bytes} bytes`;
+  check(elements <= 60 && parts <= 2 && bytes <= 30_000, said);
+}
+
 /** The fonts that an element is really shown in. */
 async function fonts(page, selector) {
   const session = await page.context().newCDPSession(page);
@@ -42,6 +54,7 @@ async function story(page, look) {
   check(language !== "zh-CN" || /CJK SC|WenQuanYi/.test(shown), `Chinese is shown in ${shown}`);
   await page.locator("summary").tap();
   await look("rules");
+  await light(page);
   if (scripts) writeFileSync(result, await speed(page, portal.href));
 
   await page.goto(portal.href);

@@ -197,6 +197,32 @@ fn guests_and_used_tokens_are_remembered() {
     assert_eq!(page, View::Phone { refusal: Some(Refusal::TokenUsed) });
 }
 
+#[test]
+fn a_stop_writes_what_the_disk_does_not_know() {
+    let mut house = House::new(policy());
+    let start = house.now.boot.0 / 1000;
+    let visits = vec![visit(1, Some((start - 50, start - 10))), visit(2, None)];
+    let saved = Snapshot { visits, ..snapshot(&[1, 2, 3]) };
+    house.domain.restore(saved, Some(vec![live(1), live(2), live(3)]), house.now);
+    assert_eq!(records(&house.tell(Event::Stopping)).len(), 0, "the disk knows all of it");
+    let used = |id: u8, up, down| Usage { session: SessionId(id.into()), up, down, spent: false };
+    // Not in the kernel's order.
+    house.tell(Event::Usage(vec![used(3, 10, 20), used(1, 10, 20), used(2, 10, 21)]));
+    house.pass(seconds(1));
+    house.seen(mac(1));
+    let written = records(&house.tell(Event::Stopping));
+    assert!(
+        matches!(
+            written[..],
+            [
+                Record::SessionUsed { session: SessionId(2), up: 10, down: 21, .. },
+                Record::VisitSeen { visit: VisitId(1), .. },
+            ]
+        ),
+        "{written:?}"
+    );
+}
+
 /// Resident bytes of this process that are data, not code (`/proc/self/status`, `RssAnon`, in kB).
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -43,6 +43,26 @@ fn sigkill_and_start_lose_no_packet() {
 }
 
 #[test]
+fn strangers_are_redirected_while_the_record_is_read() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [guest, stranger] = &lab.guests[..] else { unreachable!() };
+    guest.log_in(&gateway);
+    gateway.term();
+    gateway.run_without_record(|| {
+        let soon = std::time::Duration::from_secs(3);
+        let url = format!("http://{WEB_V4}/");
+        let redirect = until(soon, "a redirect", || stranger.try_get(&url).ok());
+        assert_eq!(redirect.status, 302, "{redirect:#?}");
+        assert!(!gateway.command(&["status"]).success, "the record is not read");
+        assert!(guest.online(), "a guest is not redirected");
+    });
+    stranger.log_in(&gateway);
+    assert!(guest.online() && stranger.online());
+}
+
+#[test]
 fn sigkill_loses_nothing_that_a_guest_was_shown() {
     let mut lab = Lab::new(1);
     let gateway = lab.maitred(&Settings::new());

@@ -94,7 +94,20 @@ impl Gateway {
     /// Starts it (again) and waits until it answers.
     #[track_caller]
     pub fn run(&self) {
-        self.run_as(&[]);
+        self.launch(&[]);
+        self.ready();
+    }
+
+    /// The same, while somebody else writes to its database: only once `meanwhile` is over can it
+    /// read the record.
+    #[track_caller]
+    pub fn run_without_record(&self, meanwhile: impl FnOnce()) {
+        let record = rusqlite::Connection::open(self.folder.join("state/maitred.db")).unwrap();
+        record.execute_batch("BEGIN IMMEDIATE").unwrap();
+        self.launch(&[]);
+        meanwhile();
+        record.execute_batch("ROLLBACK").unwrap();
+        self.ready();
     }
 
     /// Starts it as after a reboot: with another boot id. Its clock and the kernel are the same.
@@ -104,11 +117,11 @@ impl Gateway {
         fs::write(&id, "0b007000-0000-4000-8000-000000000002\n").unwrap();
         // `ip netns exec` has given it a mount namespace of its own.
         let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
-        self.run_as(&["sh", "-c", script, id.to_str().unwrap()]);
+        self.launch(&["sh", "-c", script, id.to_str().unwrap()]);
+        self.ready();
     }
 
-    #[track_caller]
-    fn run_as(&self, wrap: &[&str]) {
+    fn launch(&self, wrap: &[&str]) {
         self.starts.set(self.starts.get() + 1);
         let log = self.folder.join(format!("maitred-{}.log", self.starts.get()));
         let config = self.config.to_str().unwrap();
@@ -116,6 +129,10 @@ impl Gateway {
         let env = ["env", "RUST_LOG=debug", MAITRED, "run", "--config", config];
         *self.process.borrow_mut() =
             Some(Background::new(&[&netns[..], wrap, &env].concat(), &log));
+    }
+
+    #[track_caller]
+    fn ready(&self) {
         until(Duration::from_secs(10), "maitred to answer", || {
             if let Some(status) = self.process.borrow_mut().as_mut().unwrap().ended() {
                 panic!("maitred ended with {status:?}\n{}", self.log());

@@ -1,9 +1,8 @@
 //! The thread that listens to one interface.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter, pipe};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::clock;
 use crate::domain::names::ZoneId;
 use crate::wire::evidence;
 
-/// A thread looks this often whether it shall stop.
+/// A thread that rests during a flood looks this often whether it shall stop.
 const LOOK_UP: Duration = Duration::from_millis(250);
 /// A capture thread parses small frames; this leaves room to spare.
 const STACK: usize = 128 * 1024;
@@ -28,7 +27,8 @@ const STACK: usize = 128 * 1024;
 /// A thread that listens. Dropped: told to stop, but not waited for, because the loop never waits.
 #[derive(Debug)]
 pub(super) struct Listening {
-    stop: Arc<AtomicBool>,
+    /// Closed, it stops the thread at once: to close its sockets takes the kernel 10 ms each.
+    _stop: PipeWriter,
     sockets: [Arc<PacketSocket>; 2],
     thread: JoinHandle<()>,
 }
@@ -49,26 +49,20 @@ impl Listening {
             Source::Frames(v6.clone(), v6_frames),
             Source::Clients(clients),
         ];
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut listener = Listener {
-            stop: stop.clone(),
-            counters: counters.clone(),
-            zone,
-            inbox,
-            known,
-            pace: Pace::default(),
-        };
+        let (stopped, stop) = pipe().map_err(CaptureError::Open)?;
+        let mut listener =
+            Listener { counters: counters.clone(), zone, inbox, known, pace: Pace::default() };
         let interface = link.name.clone();
         let thread = thread::Builder::new()
             .name(format!("hear-{interface}"))
             .stack_size(STACK)
             .spawn(move || {
-                if let Err(error) = listener.run(sources) {
+                if let Err(error) = listener.run(sources, &stopped) {
                     tracing::warn!(%interface, %error, "no longer listening");
                 }
             })
             .map_err(CaptureError::Thread)?;
-        Ok(Self { stop, sockets: [arp, v6], thread })
+        Ok(Self { _stop: stop, sockets: [arp, v6], thread })
     }
 
     /// Whether it still listens to the interface with this index. One that was deleted and made
@@ -81,12 +75,6 @@ impl Listening {
     /// Frames that the kernel dropped since the last call.
     pub(super) fn dropped(&self) -> u32 {
         self.sockets.iter().map(|socket| socket.dropped().unwrap_or(0)).sum()
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -169,21 +157,23 @@ impl AsFd for Source {
     }
 }
 
-/// Waits until there is something to read, a while at most; says from whom.
-fn ready(sources: &[Source; 3]) -> Result<[bool; 3], CaptureError> {
-    let mut waiting =
-        sources.each_ref().map(|source| PollFd::new(source.as_fd(), PollFlags::POLLIN));
-    let look_up = PollTimeout::try_from(LOOK_UP).unwrap_or(PollTimeout::ZERO);
-    match poll(&mut waiting, look_up) {
+/// Waits until there is something to read, and says from whom; or until the other end of `stopped`
+/// is closed.
+fn ready(
+    [arp, v6, clients]: &[Source; 3],
+    stopped: &PipeReader,
+) -> Result<[bool; 4], CaptureError> {
+    let mut waiting = [arp.as_fd(), v6.as_fd(), clients.as_fd(), stopped.as_fd()]
+        .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    match poll(&mut waiting, PollTimeout::NONE) {
         Ok(_) => Ok(waiting.map(|source| source.any().unwrap_or(true))),
-        Err(nix::errno::Errno::EINTR) => Ok([false; 3]),
+        Err(nix::errno::Errno::EINTR) => Ok([false; 4]),
         Err(error) => Err(CaptureError::Read(error.into())),
     }
 }
 
 /// The body of a capture thread.
 struct Listener {
-    stop: Arc<AtomicBool>,
     counters: Arc<Counters>,
     zone: ZoneId,
     inbox: Inbox,
@@ -192,9 +182,12 @@ struct Listener {
 }
 
 impl Listener {
-    fn run(&mut self, mut sources: [Source; 3]) -> Result<(), CaptureError> {
-        while !self.stop.load(Ordering::Relaxed) {
-            let ready = ready(&sources)?;
+    fn run(&mut self, mut sources: [Source; 3], stopped: &PipeReader) -> Result<(), CaptureError> {
+        loop {
+            let [ready @ .., stop] = ready(&sources, stopped)?;
+            if stop {
+                return Ok(());
+            }
             for (source, _) in sources.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
                 match source.next() {
                     Ok(frame) => self.hear(frame),
@@ -205,7 +198,6 @@ impl Listener {
                 thread::sleep(rest.min(LOOK_UP));
             }
         }
-        Ok(())
     }
 
     fn hear(&mut self, frame: &[u8]) {

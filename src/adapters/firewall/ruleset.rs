@@ -38,7 +38,8 @@ pub const GRANTED: &str = "granted";
 pub const UP: &str = "up";
 /// Map of marks with the same for what goes to each session.
 pub const DOWN: &str = "down";
-/// Map of marks to `accept`, until the quota on both directions together is spent.
+/// Map of marks to `accept`, until the quota on both directions together is spent. Without time-outs,
+/// which the two others have, its look-ups are of the faster kind.
 pub const QUOTA: &str = "volume";
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
@@ -166,11 +167,15 @@ impl Plan {
                 ..set(GRANTED, device, SET_MAP | SET_TIMEOUT)
             }),
         ];
-        let verdicts = |name, key| Set {
+        let verdicts = |name, key, flags| Set {
             data: Some((datatype::VERDICT, 0)),
-            ..sized(set(name, key, SET_MAP | SET_TIMEOUT))
+            ..sized(set(name, key, SET_MAP | flags))
         };
-        sets.extend([verdicts(UP, station), verdicts(DOWN, mark), verdicts(QUOTA, mark)]);
+        sets.extend([
+            verdicts(UP, station, SET_TIMEOUT),
+            verdicts(DOWN, mark, SET_TIMEOUT),
+            verdicts(QUOTA, mark, 0),
+        ]);
         sets.extend(self.garden_sets());
         sets.extend(self.pass_sets());
         sets.extend(flows::sets());

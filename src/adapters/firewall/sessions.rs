@@ -45,7 +45,7 @@ pub fn elements(plan: &Plan, grant: &Grant) -> Vec<(&'static str, Element)> {
     if let Some(bytes) = limits.quota {
         let exprs = vec![quota(bytes, grant.used_up.saturating_add(grant.used_down))];
         let data = Some(Data::Verdict(Verdict::Accept));
-        all.push((QUOTA, Element { data, exprs, ..live(mark()) }));
+        all.push((QUOTA, Element { data, exprs, ..Element::key(mark()) }));
     }
     for device in places {
         let data = Some(Data::Value(mark()));

@@ -96,6 +96,7 @@ impl Book {
     /// other error means that the transaction is to be given up.
     pub(super) fn take(&mut self, group: &Group) -> Result<(), StoreError> {
         self.begin()?;
+        self.alive(group.at)?;
         for entry in &group.entries {
             match self.take_entry(entry, group.at) {
                 Err(StoreError::Sql(error)) if is_contradiction(&error) => {
@@ -110,7 +111,9 @@ impl Book {
     /// Makes all that was carried in durable, and marks journals up to `generation` as taken.
     pub(super) fn settle(&mut self, generation: u64) -> Result<(), StoreError> {
         self.begin()?;
-        self.keep_terms(clock::boot())?;
+        let now = clock::boot();
+        self.alive(now)?;
+        self.keep_terms(now)?;
         self.outbox.write(&self.connection)?;
         set_meta(&self.connection, "generation", int(generation))?;
         self.connection.execute_batch("COMMIT")?;
@@ -175,6 +178,11 @@ impl Book {
             Entry::Erased(guest) => self.erase(*guest, at),
             Entry::Renamed(names) => self.rename(names),
         }
+    }
+
+    /// The boot ran at this time of its clock.
+    fn alive(&self, at: BootTime) -> Result<(), StoreError> {
+        self.run("UPDATE boot SET alive_ms = ?2 WHERE id = ?1", params![self.boot.row, int(at.0)])
     }
 
     /// Wall time became known: fills in what this boot has written so far.

@@ -135,18 +135,10 @@ impl Book {
         left: Option<Duration>,
         at: BootTime,
     ) -> Result<(), StoreError> {
-        let left = left.map(millis);
+        let ends = left.map(|left| int((at + left).0));
         self.run(
-            "UPDATE usage SET up = ?2, down = ?3, left_ms = ?4, boot = ?5, ends_ms = ?6
-             WHERE session = ?1",
-            params![
-                int(session.0),
-                int(up),
-                int(down),
-                left,
-                self.boot.row,
-                left.map(|left| int(at.0).saturating_add(left))
-            ],
+            "UPDATE usage SET up = ?2, down = ?3, boot = ?4, ends_ms = ?5 WHERE session = ?1",
+            params![int(session.0), int(up), int(down), self.boot.row, ends],
         )
     }
 

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("vouchers.sql"),
     include_str!("privacy.sql"),
     include_str!("remembered.sql"),
+    include_str!("alive.sql"),
 ];
 
 /// Opens the database for writing, brought to the newest version. A damaged one is set aside and
@@ -137,6 +138,28 @@ mod tests {
         assert_eq!(tables, 1, "nothing of the failed step stands");
         migrate(&mut connection, &["CREATE TABLE a (x)", "CREATE TABLE b (x)"]).unwrap();
         assert_eq!(version(&connection), 2);
+    }
+
+    #[test]
+    fn sessions_of_version_5_keep_what_was_left() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &MIGRATIONS[..5]).unwrap();
+        // The first boot was alive at 7000 when it wrote of session 2; the last knew one without end.
+        connection
+            .execute_batch(
+                "INSERT INTO boot VALUES (1, 'a', 50), (2, 'b', NULL), (3, 'c', NULL);
+                 INSERT INTO usage (session, up, down, left_ms, boot, ends_ms, extended) VALUES
+                     (1, 5, 6, 4000, 1, 9000, 0), (2, 7, 8, 1000, 1, 8000, 2),
+                     (3, 0, 0, 600, 2, 900, 0), (4, 0, 0, NULL, 3, NULL, 0);",
+            )
+            .unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let one = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        assert_eq!(one("SELECT group_concat(alive_ms) FROM boot"), "7000,300,0");
+        let left = "SELECT group_concat(session || ':' || coalesce(ends_ms - alive_ms, 'no end'))
+                    FROM usage JOIN boot ON boot.id = usage.boot";
+        assert_eq!(one(left), "1:2000,2:1000,3:600,4:no end");
+        assert_eq!(one("SELECT group_concat(up + down + extended) FROM usage"), "11,17,0,0");
     }
 
     #[test]

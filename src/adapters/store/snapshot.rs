@@ -44,78 +44,55 @@ pub(super) fn read(book: &mut Book, now: Now) -> Result<Snapshot, StoreError> {
 }
 
 fn sessions(book: &mut Book, now: Now) -> Result<Vec<SavedSession>, StoreError> {
+    carry_over(book, now)?;
     let rows = collect(
         book,
-        "SELECT s.id, s.zone, s.mac, s.mark, s.limits, u.up, u.down, u.left_ms,
-             u.boot, u.ends_ms, u.ends_ms + b.offset, s.identity, s.guest,
-             s.boot, s.started_ms, v.batch, v.number, u.extended
-         FROM usage u CROSS JOIN session s ON s.id = u.session JOIN boot b ON b.id = u.boot
+        "SELECT s.id, s.zone, s.mac, s.mark, s.limits, u.up, u.down, u.ends_ms,
+             s.identity, s.guest, s.boot, s.started_ms, v.batch, v.number, u.extended
+         FROM usage u CROSS JOIN session s ON s.id = u.session
              LEFT JOIN voucher_use v ON v.session = s.id
          ORDER BY u.session",
         |row| {
-            let clock = (row.get(8)?, row.get(9)?, row.get(10)?);
-            let session = SessionRow {
-                grant: Grant {
-                    session: SessionId(natural(row, 0)?),
-                    zone: ZoneId(0),
-                    mac: Mac(row.get(2)?),
-                    mark: Mark(row.get(3)?),
-                    left: None,
-                    limits: limits(row, 4)?,
-                    used_up: natural(row, 5)?,
-                    used_down: natural(row, 6)?,
-                },
-                identity: identity(row)?,
-                saved_left: row.get(7)?,
-                clock,
-                boot: row.get(13)?,
-                started_ms: natural(row, 14)?,
-                extended: row.get(17)?,
+            let zone = book.zone_named(row.get_ref(1)?.as_str()?);
+            let ends = row.get::<_, Option<i64>>(7)?;
+            let ends = ends.map(|ends| BootTime(u64::try_from(ends).unwrap_or(0)));
+            let grant = Grant {
+                session: SessionId(natural(row, 0)?),
+                zone: zone.unwrap_or(ZoneId(0)),
+                mac: Mac(row.get(2)?),
+                mark: Mark(row.get(3)?),
+                left: ends.map(|ends| ends - now.boot),
+                limits: limits(row, 4)?,
+                used_up: natural(row, 5)?,
+                used_down: natural(row, 6)?,
             };
-            Ok((row.get::<_, String>(1)?, session))
+            let this_boot = row.get::<_, i64>(10)? == book.boot.row;
+            let started = this_boot.then_some(BootTime(natural(row, 11)?));
+            let (identity, extended) = (identity(row)?, row.get(14)?);
+            Ok((zone.is_some(), SavedSession { grant, identity, started, extended }))
         },
     )?;
     let mut kept = Vec::with_capacity(rows.len());
-    for (zone, mut row) in rows {
-        let Some(zone) = book.zone_named(&zone) else {
-            let used = (row.grant.used_up, row.grant.used_down);
-            book.session_ended(row.grant.session, EndReason::Left, used, None)?;
-            continue;
-        };
-        row.grant.zone = zone;
-        row.grant.left = row.left(book.boot.row, now);
-        kept.push(SavedSession {
-            started: (row.boot == book.boot.row).then_some(BootTime(row.started_ms)),
-            grant: row.grant,
-            identity: row.identity,
-            extended: row.extended,
-        });
+    for (has_zone, saved) in rows {
+        if has_zone {
+            kept.push(saved);
+        } else {
+            let used = (saved.grant.used_up, saved.grant.used_down);
+            book.session_ended(saved.grant.session, EndReason::Left, used, None)?;
+        }
     }
     Ok(kept)
 }
 
-struct SessionRow {
-    grant: Grant,
-    identity: Identity,
-    saved_left: Option<i64>,
-    /// When it ends: boot row, that boot's clock, wall time if known.
-    clock: (i64, Option<i64>, Option<i64>),
-    boot: i64,
-    started_ms: u64,
-    extended: u8,
-}
-
-impl SessionRow {
-    /// Time left: exact on this boot's clock, else by wall time, else what the last checkpoint had.
-    fn left(&self, this_boot: i64, now: Now) -> Option<Duration> {
-        let saved = self.saved_left?;
-        let left = match (self.clock, now.wall) {
-            ((boot, Some(ends), _), _) if boot == this_boot => ends - int(now.boot.0),
-            ((_, _, Some(ends)), Some(wall)) => (ends - wall.0).min(saved),
-            _ => saved,
-        };
-        Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
-    }
+/// Sessions of earlier boots go on in this one. Time left: by wall time where both boots know it,
+/// and never more than when the earlier boot was last alive.
+fn carry_over(book: &Book, now: Now) -> Result<(), StoreError> {
+    book.run(
+        "UPDATE usage SET boot = ?1, ends_ms = ?2 + max(0, min(
+             ends_ms - b.alive_ms, coalesce(ends_ms + b.offset - ?3, ends_ms - b.alive_ms)))
+         FROM boot b WHERE b.id = usage.boot AND b.id <> ?1",
+        params![book.boot.row, int(now.boot.0), now.wall.map(|wall| wall.0)],
+    )
 }
 
 fn visits(book: &mut Book) -> Result<Vec<SavedVisit>, StoreError> {
@@ -260,21 +237,20 @@ fn natural(row: &Row<'_>, place: usize) -> rusqlite::Result<u64> {
 }
 
 fn limits(row: &Row<'_>, place: usize) -> rusqlite::Result<Limits> {
-    let text: String = row.get(place)?;
-    serde_json::from_str(&text).map_err(|error| {
+    serde_json::from_str(row.get_ref(place)?.as_str()?).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(place, Type::Text, Box::new(error))
     })
 }
 
 fn identity(row: &Row<'_>) -> rusqlite::Result<Identity> {
-    Ok(match (row.get::<_, String>(11)?.as_str(), row.get(12)?) {
+    Ok(match (row.get_ref(8)?.as_str()?, row.get(9)?) {
         ("guest", Some(key)) => Identity::Guest(GuestKey(key)),
         ("guest", None) => Identity::Guest(GuestKey::NOBODY),
         ("trusted", _) => Identity::Trusted,
         ("preemptive", _) => Identity::Preemptive,
         ("voucher", _) => Identity::Voucher(VoucherId {
-            batch: row.get::<_, Option<_>>(15)?.unwrap_or(0),
-            number: row.get::<_, Option<_>>(16)?.unwrap_or(0),
+            batch: row.get::<_, Option<_>>(12)?.unwrap_or(0),
+            number: row.get::<_, Option<_>>(13)?.unwrap_or(0),
         }),
         _ => Identity::Staff,
     })

@@ -8,6 +8,7 @@ mod flash;
 mod privacy;
 mod rename;
 mod round_trip;
+mod time_left;
 mod vouchers;
 
 use std::path::{Path, PathBuf};

@@ -100,6 +100,25 @@ fn a_busy_day_with_identities_sealed_for_hq_writes_little() {
     assert!(busy_day(true) < 20_000_000);
 }
 
+/// The record knows already when sessions end, and how much each has used.
+#[test]
+fn a_stop_with_a_thousand_online_writes_a_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan::new(folder.path());
+    let bench = plan.open();
+    bench.put((1..=1000).map(|n| started(n, n, 1000)));
+    bench.close();
+    let bench = plan.open();
+    let before = written();
+    bench.store.closing();
+    bench.close();
+    let written = written() - before;
+    println!("a stop wrote {written} bytes");
+    assert!(written < 20_000, "{written}");
+    let alive: i64 = value(&plan.path, "SELECT alive_ms FROM boot");
+    assert!(clock::boot() - BootTime(alive.cast_unsigned()) < Duration::from_mins(1));
+}
+
 /// Strangers try wrong vouchers as fast as the store hears them, under an address of their own for
 /// every ten.
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Copies what lies on disk, as a crash at this moment would leave it.
-fn crash_image(from: &Path) -> (tempfile::TempDir, Plan) {
+pub(super) fn crash_image(from: &Path) -> (tempfile::TempDir, Plan) {
     let to = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(from.parent().unwrap()).unwrap() {
         let entry = entry.unwrap();
@@ -209,7 +209,8 @@ fn a_reboot_carries_dwell_and_what_was_left() {
     assert_eq!((visit.carried, visit.seen), (Duration::from_secs(40), None));
     let session = &bench.snapshot.sessions[0];
     assert_eq!(session.started, None);
-    assert_eq!(session.grant.left, Some(Duration::from_mins(15)), "as at the last checkpoint");
+    let spent = Duration::from_mins(15).checked_sub(session.grant.left.unwrap()).unwrap();
+    assert!(spent < Duration::from_secs(10), "as when the boot was last alive: {spent:?} less");
     assert_eq!(session.identity, Identity::Guest(guest(1)));
     assert_eq!(session.grant.limits, grant(1, 2).limits);
     // The visit goes on in this boot: 40 s before, 10 s from 20,000 to 30,000.
@@ -219,32 +220,6 @@ fn a_reboot_carries_dwell_and_what_was_left() {
     let visit = &bench.snapshot.visits[0];
     assert_eq!(visit.carried, Duration::from_secs(40));
     assert_eq!(visit.seen, Some((BootTime(20_000), BootTime(30_000))));
-    bench.close();
-}
-
-#[test]
-fn time_left_runs_on_the_boot_clock_and_over_a_reboot_on_the_wall() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut plan = Plan::new(folder.path());
-    let bench = plan.open();
-    bench.put([started(1, 2, 100_000)]);
-    bench.store.clock_trusted(1_700_000_000_000).unwrap();
-    bench.close();
-    // Same boot, ten minutes later.
-    plan.now = Now { boot: BootTime(700_000), wall: None };
-    let bench = plan.open();
-    assert_eq!(bench.snapshot.sessions[0].grant.left, Some(Duration::from_mins(50)));
-    assert_eq!(bench.snapshot.sessions[0].started, Some(BootTime(100_000)));
-    bench.close();
-    // Another boot, twenty minutes after the start by the wall.
-    plan.boot = "boot-2";
-    plan.now = Now { boot: BootTime(5_000), wall: Some(WallTime(1_700_000_000_000 + 1_300_000)) };
-    let bench = plan.open();
-    assert_eq!(bench.snapshot.sessions[0].grant.left, Some(Duration::from_mins(40)));
-    bench.close();
-    plan.now.wall = Some(WallTime(1_700_000_000_000 + 86_400_000));
-    let bench = plan.open();
-    assert_eq!(bench.snapshot.sessions[0].grant.left, Some(Duration::ZERO), "over long ago");
     bench.close();
 }
 
