@@ -109,6 +109,9 @@ def run(lab, folder, kinds, quick):
     for contender in daemons:
         results["restart"][contender.name]["guests"] = contender.granted
     say("restarted")
+    # openNDS may still be busy with what it was asked for.
+    for contender in daemons:
+        lab.stop(contender.process)
     if ours:
         flushable = make(Flushable)
         flushable.start()
