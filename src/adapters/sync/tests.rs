@@ -113,7 +113,7 @@ fn serve(mut stream: TcpStream, reply: Reply, seen: &Mutex<Vec<Request>>) {
         Reply::Status(status) => say(status, "{\"watermark\": 999999}"),
         Reply::Body(body) => say(200, body),
         Reply::Flood => say(200, &format!("{{\"watermark\": 1{}}}", " ".repeat(5000))),
-        Reply::Sleep => std::thread::sleep(Duration::from_millis(1500)),
+        Reply::Sleep => std::thread::sleep(Duration::from_millis(3000)),
         Reply::TakeAndBreak | Reply::Break => {}
     }
 }
@@ -125,7 +125,7 @@ fn settings(url: &str) -> Settings {
         token: Some("s3cret".into()),
         batch: 4,
         ca_file: None,
-        timeout: Duration::from_millis(700),
+        timeout: Duration::from_millis(1500),
         tries: 3,
         first_wait: Duration::from_millis(20),
         guests: None,
