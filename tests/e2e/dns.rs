@@ -288,7 +288,7 @@ fn numbered_names(lab: &Lab) {
     lab.internet.netns.ip(&format!(
         "addr add {DNS}/32 dev lo
          route add local 9.9.0.0/16 dev lo
-         -6 route add local 2001:db8:9::/64 dev lo"
+         route add local 2001:db8:9::/64 dev lo"
     ));
     let socket = lab.internet.netns.within(|| UdpSocket::bind((DNS, 53)).unwrap());
     thread::spawn(move || {
@@ -353,7 +353,7 @@ fn a_syn_straight_after_the_answer_of_a_garden_name_passes() {
              addr add {v4}/16 dev eth0
              addr add {v6}/64 dev eth0 nodad
              route replace default via {ROUTER_V4}
-             -6 route replace default via {ROUTER_V6}"
+             route replace default via {ROUTER_V6}"
         ));
         until(Duration::from_secs(5), "both families to work", || {
             let answers = |to| guest.netns.exec(&["ping", "-n", "-c", "1", "-W", "1", to]).success;
