@@ -189,6 +189,16 @@ def fill_conntrack(contender, entries):
         return int(counters.readline().split()[0], 16)
 
 
+def empty_conntrack(contender):
+    """Forgets the router's connections."""
+    with inside(contender.site.router):
+        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)  # NETLINK_NETFILTER
+    with kernel:
+        # IPCTNL_MSG_CT_DELETE of no connection in particular; request, acknowledged
+        kernel.send(struct.pack("=LHHLL", 20, 0x0102, 0x0005, 0, 0) + bytes(4))
+        kernel.recv(4096)
+
+
 def connection(number):
     """The request that adds a UDP connection (linux/netfilter/nfnetlink_conntrack.h)."""
 

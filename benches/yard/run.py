@@ -109,13 +109,14 @@ def run(lab, folder, kinds, quick):
     for contender in daemons:
         results["restart"][contender.name]["guests"] = contender.granted
     say("restarted")
-    # openNDS may still be busy with what it was asked for.
-    for contender in daemons:
-        lab.stop(contender.process)
+    # A table that comes makes the kernel walk the connections of every router on this machine.
+    for contender in everyone:
+        load.empty_conntrack(contender)
     if ours:
         flushable = make(Flushable)
         flushable.start()
         flushable.grant_up_to(1000)
+        load.fill_conntrack(flushable, plan.flows)
         gaps = list(load.rebuilds(flushable, REBUILDS))
         results["rebuild"] = {ours[0].name: percentiles(gaps)}
         lab.stop(flushable.process)
