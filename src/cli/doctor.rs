@@ -38,6 +38,7 @@ pub(super) fn doctor(file: &Path, output: &Output) -> anyhow::Result<()> {
     findings.extend(network::table());
     findings.extend(network::offload(&config));
     findings.extend(network::bridges(&config));
+    findings.extend(network::gaps(&config));
     findings.extend(clock(config.store.clock, now));
     findings.extend(portal::name(&config));
     findings.extend(portal::certificate(&config, now));

@@ -131,7 +131,7 @@ pub struct Store {
 pub struct Zone {
     /// The zone's name: letters, digits, `-`, `_`; 1 to 16.
     pub name: String,
-    /// Its interface (a bridge, usually), at most 15 characters.
+    /// Its interface (a bridge or a VLAN of one, usually), at most 15 characters.
     pub interface: String,
     /// A grant ends after this long.
     #[serde(default = "defaults::session_timeout")]
@@ -161,8 +161,8 @@ pub struct Zone {
     /// A device that is granted here is granted in every zone that roams, with one session.
     #[serde(default)]
     pub roam: bool,
-    /// Guests do not reach each other: the ports of the zone's bridge are kept apart, those that
-    /// come later too. What radios of an access point do among their own stations is up to hostapd
+    /// Guests do not reach each other: the ports of the zone's bridge, or of its VLAN, are kept
+    /// apart, those that come later too. What radios of an access point do among their own stations is up to hostapd
     /// (`ap_isolate`).
     #[serde(default)]
     pub isolate: bool,

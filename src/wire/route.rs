@@ -9,10 +9,13 @@ use netlink_packet_core::{
     NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
 };
 
+pub use self::link::{Kind, Link, Members};
 use super::nft::WireError;
-use super::nft::attr::{Attrs, Fields, list};
+use super::nft::attr::{Attrs, Fields};
 use super::nft::message::split;
 use crate::domain::names::Mac;
+
+mod link;
 
 const HEADER: usize = 16;
 /// `struct ifinfomsg`
@@ -21,9 +24,7 @@ const LINK: usize = 16;
 const ADDRESS: usize = 8;
 /// `struct ndmsg`
 const NEIGHBOUR: usize = 12;
-const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
-const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INFO_KIND: u16 = 1;
@@ -40,6 +41,7 @@ const NDA_LLADDR: u16 = 2;
 const NDA_CACHEINFO: u16 = 3;
 const NDA_VLAN: u16 = 5;
 const NDA_MASTER: u16 = 9;
+const RTEXT_FILTER_BRVLAN_COMPRESSED: u32 = 1 << 2;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -49,25 +51,6 @@ const IFA_FLAGS: u16 = 8;
 const FOREVER: u32 = u32::MAX;
 /// Duplicate address detection (RFC 4862, 5.4) has not passed the address, or not yet.
 const UNREADY: u32 = libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED;
-
-/// An Ethernet interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// The kernel's number for it.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its MAC address.
-    pub mac: Mac,
-    /// Switched on.
-    pub up: bool,
-    /// It is a bridge.
-    pub is_bridge: bool,
-    /// It is a bridge, and nobody has set a bound to what it learns; a kernel before 6.7 has none.
-    pub learns_all: bool,
-    /// The bridge that it is a port of, and whether it is kept apart from other isolated ports.
-    pub port_of: Option<(u32, bool)>,
-}
 
 /// A bridge's entry for a device that was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +94,10 @@ pub struct Message {
 pub enum Reply {
     /// An interface.
     Link(Link),
-    /// An interface has gone.
-    LinkGone,
+    /// The VLANs of a bridge's port.
+    Members(Members),
+    /// An interface has gone, or a port's VLANs have changed.
+    LinksChanged,
     /// An address.
     Address(Address),
     /// A bridge has heard a device.
@@ -132,15 +117,18 @@ pub enum Reply {
 pub fn link(name: &str, seq: u32) -> Result<Vec<u8>, WireError> {
     let mut attrs = Attrs::new();
     attrs.name(IFLA_IFNAME, name);
-    without_statistics(&mut attrs);
+    attrs.bytes(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
     request(libc::RTM_GETLINK, NLM_F_ACK, seq, &[0; LINK], attrs)
 }
 
 /// Asks for all interfaces.
 pub fn links(seq: u32) -> Result<Vec<u8>, WireError> {
-    let mut attrs = Attrs::new();
-    without_statistics(&mut attrs);
-    request(libc::RTM_GETLINK, NLM_F_DUMP, seq, &[0; LINK], attrs)
+    all_links(0, RTEXT_FILTER_SKIP_STATS, seq)
+}
+
+/// Asks which VLANs the ports of all bridges are in.
+pub fn members(seq: u32) -> Result<Vec<u8>, WireError> {
+    all_links(AF_BRIDGE, RTEXT_FILTER_BRVLAN_COMPRESSED, seq)
 }
 
 /// Asks for the addresses of all interfaces.
@@ -155,14 +143,14 @@ pub fn entries(seq: u32) -> Result<Vec<u8>, WireError> {
     request(libc::RTM_GETNEIGH, NLM_F_DUMP, seq, &body, Attrs::new())
 }
 
-/// Has a bridge's port kept apart from other isolated ones.
-pub fn isolate(port: u32, seq: u32) -> Result<Vec<u8>, WireError> {
+/// Has a bridge's port kept apart from other isolated ones, or not.
+pub fn isolate(port: u32, apart: bool, seq: u32) -> Result<Vec<u8>, WireError> {
     let mut body = [0; LINK];
     body[4..8].copy_from_slice(&port.to_ne_bytes());
     let mut attrs = Attrs::new();
     attrs.nest(IFLA_LINKINFO, |info| {
         info.name(IFLA_INFO_SLAVE_KIND, BRIDGE).nest(IFLA_INFO_SLAVE_DATA, |port| {
-            port.u8(IFLA_BRPORT_ISOLATED, 1);
+            port.u8(IFLA_BRPORT_ISOLATED, u8::from(apart));
         });
     });
     request(libc::RTM_NEWLINK, NLM_F_ACK, seq, &body, attrs)
@@ -212,8 +200,11 @@ pub fn messages(mut buf: &[u8]) -> impl Iterator<Item = Result<Message, WireErro
     })
 }
 
-fn without_statistics(attrs: &mut Attrs) {
-    attrs.bytes(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+fn all_links(family: u8, mask: u32, seq: u32) -> Result<Vec<u8>, WireError> {
+    let (mut body, mut attrs) = ([0; LINK], Attrs::new());
+    body[0] = family;
+    attrs.bytes(IFLA_EXT_MASK, &mask.to_ne_bytes());
+    request(libc::RTM_GETLINK, NLM_F_DUMP, seq, &body, attrs)
 }
 
 /// `struct ifaddrmsg` of a single IPv6 address.
@@ -253,8 +244,8 @@ fn parse(message: &[u8]) -> Result<Message, WireError> {
     let reply = match header.message_type() {
         NLMSG_DONE => Reply::End { errno: errno(body).unwrap_or(0) },
         NLMSG_ERROR => Reply::End { errno: errno(body).ok_or(WireError::Malformed)? },
-        libc::RTM_NEWLINK => parse_link(body)?.map_or(Reply::Other, Reply::Link),
-        libc::RTM_DELLINK => Reply::LinkGone,
+        libc::RTM_NEWLINK => link::parse(body)?,
+        libc::RTM_DELLINK | libc::RTM_SETLINK => Reply::LinksChanged,
         libc::RTM_NEWADDR => parse_address(body)?.map_or(Reply::Other, Reply::Address),
         libc::RTM_NEWNEIGH => parse_entry(body)?.map_or(Reply::Other, Reply::Heard),
         libc::RTM_DELNEIGH => parse_entry(body)?.map_or(Reply::Other, Reply::Forgotten),
@@ -267,33 +258,6 @@ fn parse(message: &[u8]) -> Result<Message, WireError> {
 /// Kernel errors are negative; `errno` is positive here.
 fn errno(body: &[u8]) -> Option<i32> {
     body.first_chunk().map(|code| i32::from_ne_bytes(*code).saturating_neg())
-}
-
-fn parse_link(body: &[u8]) -> Result<Option<Link>, WireError> {
-    let (head, attrs) = body.split_at_checked(LINK).ok_or(WireError::Malformed)?;
-    let fields = Fields::parse(attrs)?;
-    let Some(mac) = fields.get(IFLA_ADDRESS).and_then(|bytes| bytes.try_into().ok()) else {
-        return Ok(None);
-    };
-    let info = fields.get(IFLA_LINKINFO).map(Fields::parse).transpose()?;
-    let port = info.and_then(|info| info.get(IFLA_INFO_SLAVE_DATA));
-    let isolated = port
-        .is_some_and(|port| list(port).flatten().any(|item| item == (IFLA_BRPORT_ISOLATED, &[1])));
-    let kind = |number| info.and_then(|info| info.name(number).ok());
-    let is_port = kind(IFLA_INFO_SLAVE_KIND).as_deref() == Some(BRIDGE);
-    let is_bridge = kind(IFLA_INFO_KIND).as_deref() == Some(BRIDGE);
-    let unbounded = (IFLA_BR_FDB_MAX_LEARNED, &[0; 4][..]);
-    let of_bridge = info.and_then(|info| info.get(IFLA_INFO_DATA)).filter(|_| is_bridge);
-    let bridge = fields.get(IFLA_MASTER).filter(|_| is_port);
-    Ok(Some(Link {
-        index: number(&head[4..8]),
-        name: fields.name(IFLA_IFNAME)?,
-        mac: Mac(mac),
-        up: number(&head[8..12]) & libc::IFF_UP.cast_unsigned() != 0,
-        is_bridge,
-        learns_all: of_bridge.is_some_and(|data| list(data).flatten().any(|one| one == unbounded)),
-        port_of: bridge.map(|bridge| (number(bridge), isolated)),
-    }))
 }
 
 /// `None` for a neighbour of another kind, and for a port's own address, which is permanent.

@@ -1,10 +1,10 @@
 use super::*;
 
-fn message(kind: u16, flags: u16, body: &[u8], attrs: Attrs) -> Vec<u8> {
+pub(super) fn message(kind: u16, flags: u16, body: &[u8], attrs: Attrs) -> Vec<u8> {
     request(kind, flags, 7, body, attrs).unwrap()
 }
 
-fn one(message: &[u8]) -> Reply {
+pub(super) fn one(message: &[u8]) -> Reply {
     let mut all = messages(message);
     let Message { seq, interrupted, reply } = all.next().unwrap().unwrap();
     assert_eq!((seq, interrupted), (7, false));
@@ -12,32 +12,8 @@ fn one(message: &[u8]) -> Reply {
     reply
 }
 
-fn number(value: u32) -> [u8; 4] {
+pub(super) fn number(value: u32) -> [u8; 4] {
     value.to_ne_bytes()
-}
-
-#[test]
-fn an_interface_needs_a_mac() {
-    let body = [&[0; 4][..], &number(5), &number(0x1043), &[0; 4]].concat();
-    let mut attrs = Attrs::new();
-    attrs.name(IFLA_IFNAME, "br-guest").bytes(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]);
-    let wanted = Link {
-        index: 5,
-        name: "br-guest".into(),
-        mac: Mac([2, 0, 0, 0, 0, 1]),
-        up: true,
-        is_bridge: false,
-        learns_all: false,
-        port_of: None,
-    };
-    let link = message(libc::RTM_NEWLINK, 0, &body, attrs);
-    assert_eq!(one(&link), Reply::Link(wanted));
-    for cut in 1..link.len() {
-        assert!(messages(&link[..cut]).all(|message| message.is_err()), "cut at {cut}");
-    }
-    let mut attrs = Attrs::new();
-    attrs.name(IFLA_IFNAME, "tun0").bytes(IFLA_ADDRESS, &[]);
-    assert_eq!(one(&message(libc::RTM_NEWLINK, 0, &body, attrs)), Reply::Other);
 }
 
 #[test]
@@ -91,48 +67,6 @@ fn a_change_in_between_shows() {
 }
 
 #[test]
-fn bridges_and_their_ports_are_told_apart() {
-    let body = [&[0; 4][..], &number(5), &[0; 8]].concat();
-    let link = |fill: fn(&mut Attrs)| {
-        let mut attrs = Attrs::new();
-        attrs.name(IFLA_IFNAME, "x").bytes(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]);
-        attrs.bytes(IFLA_MASTER, &number(9));
-        attrs.nest(IFLA_LINKINFO, fill);
-        match one(&message(libc::RTM_NEWLINK, 0, &body, attrs)) {
-            Reply::Link(link) => (link.is_bridge, link.port_of),
-            other => panic!("{other:?}"),
-        }
-    };
-    let bridge = link(|info| {
-        info.name(IFLA_INFO_KIND, "bridge");
-    });
-    assert_eq!(bridge, (true, None));
-    let asked = bound(5, 77, 7).unwrap();
-    let attrs = Fields::parse(&asked[HEADER + LINK..]).unwrap();
-    let info = attrs.nested(IFLA_LINKINFO).unwrap();
-    let data = info.need(IFLA_INFO_DATA).unwrap();
-    let most = (IFLA_BR_FDB_MAX_LEARNED, &number(77)[..]);
-    assert!(list(data).flatten().any(|item| item == most));
-    let port = link(|info| {
-        info.name(IFLA_INFO_KIND, "veth").name(IFLA_INFO_SLAVE_KIND, "bridge");
-        info.nest(IFLA_INFO_SLAVE_DATA, |port| {
-            port.u8(1, 3).u8(IFLA_BRPORT_ISOLATED, 0);
-        });
-    });
-    assert_eq!(port, (false, Some((9, false))));
-    // What we ask for is how the kernel would say that it is so.
-    let asked = isolate(5, 7).unwrap();
-    let attrs = Fields::parse(&asked[HEADER + LINK..]).unwrap();
-    let info = attrs.nested(IFLA_LINKINFO).unwrap();
-    let data = info.need(IFLA_INFO_SLAVE_DATA).unwrap();
-    assert!(list(data).flatten().any(|item| item == (IFLA_BRPORT_ISOLATED, &[1])));
-    let bond = link(|info| {
-        info.name(IFLA_INFO_SLAVE_KIND, "bond");
-    });
-    assert_eq!(bond, (false, None));
-}
-
-#[test]
 fn only_learned_entries_are_devices() {
     let entry = |family: i32, state: u16, bridge: bool| {
         let family = u8::try_from(family).unwrap();
@@ -152,4 +86,15 @@ fn only_learned_entries_are_devices() {
     assert_eq!(entry(libc::AF_BRIDGE, libc::NUD_PERMANENT, true), Reply::Other);
     assert_eq!(entry(libc::AF_BRIDGE, libc::NUD_REACHABLE, false), Reply::Other);
     assert_eq!(entry(libc::AF_INET, libc::NUD_REACHABLE, true), Reply::Other);
+}
+
+#[test]
+fn a_ports_vlans_that_change_are_news() {
+    for kind in [libc::RTM_DELLINK, libc::RTM_SETLINK] {
+        assert_eq!(one(&message(kind, 0, &[0; LINK], Attrs::new())), Reply::LinksChanged);
+    }
+    let asked = members(7).unwrap();
+    assert_eq!(asked[HEADER], AF_BRIDGE);
+    let attrs = Fields::parse(&asked[HEADER + LINK..]).unwrap();
+    assert_eq!(attrs.need(IFLA_EXT_MASK), Ok(&number(4)[..]));
 }

@@ -1,13 +1,16 @@
 //! The guest networks' bridges: ports are kept apart where a zone isolates its guests, and a device
 //! that is heard on another port than before is told of, or in two zones at once where those roam.
+//! A guest network is a bridge, or a VLAN of one.
 //!
 //! One thread. The kernel says that something changed; what is, is read anew.
 
+mod isolation;
 mod route;
+mod segments;
 mod stations;
 mod twins;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -15,16 +18,21 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
+pub use self::isolation::Gap;
+use self::isolation::{Plan, needs_members, plan};
 use self::route::News;
 pub(super) use self::route::Route;
+pub use self::segments::Bridge;
+use self::segments::{Place, Segment, Segments};
 use self::stations::{Heard, Stations};
 use self::twins::Twins;
 use super::inbox::Inbox;
 use crate::clock;
-use crate::config::Zone;
 use crate::domain::event::Event;
 use crate::domain::names::{BootTime, Mac, ZoneId};
-use crate::wire::route::{Entry, Link, Reply, bound, entries, isolate, links};
+use crate::wire::route::{
+    Entry, Kind, Link, Members, Reply, bound, entries, isolate, links, members,
+};
 
 /// Changes come in bursts; they are taken in together after this long.
 const BURST: Duration = Duration::from_millis(20);
@@ -33,32 +41,11 @@ const LOOK_EVERY_MS: u16 = 60_000;
 /// Bridge entries are read anew after this long at the soonest, and after twenty times as long as
 /// the last reading took.
 const REREAD: (Duration, u32) = (Duration::from_secs(1), 20);
-/// Devices that a bridge may learn of: random addresses must not fill the kernel's memory.
+/// Devices that a bridge may learn of: random addresses must not fill the kernel's memory. All VLANs
+/// of a bridge share them: while a flood lasts, frames to newcomers go to all ports of their VLAN.
 const MOST_LEARNED: u32 = 32_768;
 /// Between two lines in the log about devices that moved.
 const SAY_EVERY: Duration = Duration::from_secs(10);
-
-/// A zone's interface, as far as it is a bridge.
-#[derive(Clone, Debug)]
-pub struct Bridge {
-    zone: ZoneId,
-    interface: String,
-    isolate: bool,
-    roam: bool,
-}
-
-impl Bridge {
-    /// The interfaces of all zones, in the zones' order.
-    pub fn of_zones(zones: &[Zone]) -> Vec<Self> {
-        let bridge = |(zone, config): (u8, &Zone)| Self {
-            zone: ZoneId(zone),
-            interface: config.interface.clone(),
-            isolate: config.isolate,
-            roam: config.roam,
-        };
-        (0..).zip(zones).map(bridge).collect()
-    }
-}
 
 /// Starts the thread. Needs `CAP_NET_ADMIN`. What it finds goes to the inbox as [`Event::Moved`]
 /// and [`Event::Doubled`].
@@ -66,8 +53,9 @@ pub fn watch(bridges: Vec<Bridge>, inbox: Inbox) -> io::Result<()> {
     let news = News::open()?;
     let watcher = Watcher {
         bridges,
-        found: BTreeMap::new(),
-        no_bridges: BTreeSet::new(),
+        segments: Segments::default(),
+        isolated: BTreeSet::new(),
+        gaps: BTreeSet::new(),
         stations: Stations::default(),
         twins: Twins::default(),
         // News come from here on; what was before is read.
@@ -85,12 +73,22 @@ pub fn watch(bridges: Vec<Bridge>, inbox: Inbox) -> io::Result<()> {
     Ok(())
 }
 
+/// Where guests reach each other though their zones isolate them.
+pub fn gaps(bridges: &[Bridge]) -> io::Result<BTreeSet<Gap>> {
+    let mut route = Route::open()?;
+    let all = read_links(&mut route)?;
+    let segments = Segments::find(bridges, &all);
+    Ok(read_plan(&segments, &all, &BTreeSet::new(), &mut route)?.gaps)
+}
+
 struct Watcher {
     bridges: Vec<Bridge>,
-    /// The bridges that exist, by the kernel's number.
-    found: BTreeMap<u32, Bridge>,
-    /// Zones to isolate whose interfaces are no bridges.
-    no_bridges: BTreeSet<ZoneId>,
+    /// What is found of them.
+    segments: Segments,
+    /// Ports that were isolated here.
+    isolated: BTreeSet<u32>,
+    /// Gaps in that, which the log was told of.
+    gaps: BTreeSet<Gap>,
     stations: Stations,
     twins: Twins,
     /// Links are to be looked at, and all entries to be read.
@@ -132,7 +130,7 @@ impl Watcher {
     fn take_in(&mut self, news: &mut News, moved: &mut BTreeSet<(ZoneId, Mac)>) -> io::Result<()> {
         let now = clock::boot();
         let all = news.drain(|reply| match reply {
-            Reply::Link(_) | Reply::LinkGone => self.links_changed = true,
+            Reply::Link(_) | Reply::Members(_) | Reply::LinksChanged => self.links_changed = true,
             Reply::Heard(entry) => self.hear(entry, now, moved),
             Reply::Forgotten(entry) => self.stations.forget(entry.into(), entry.port),
             _ => {}
@@ -143,77 +141,78 @@ impl Watcher {
     }
 
     fn hear(&mut self, entry: Entry, now: BootTime, moved: &mut BTreeSet<(ZoneId, Mac)>) {
-        let Some(bridge) = self.found.get(&entry.bridge) else { return };
+        let mut zones = self.segments.of(entry.bridge, entry.vlan).peekable();
+        if zones.peek().is_none() {
+            return;
+        }
         match self.stations.hear(entry.into(), entry.port, now) {
-            Heard::Elsewhere => {
-                moved.insert((bridge.zone, entry.mac));
-            }
-            Heard::New if bridge.roam => {
-                let mut others = self.found.iter().filter(|(_, other)| other.roam);
-                let twice = |(index, _): (&u32, _)| {
-                    *index != entry.bridge && self.stations.is_on(*index, entry.into())
-                };
-                if others.any(twice) {
+            Heard::Elsewhere => moved.extend(zones.map(|bridge| (bridge.zone, entry.mac))),
+            Heard::New => {
+                let roaming = |bridge, vlan| self.segments.roaming(bridge, vlan);
+                let Some(here) = roaming(entry.bridge, entry.vlan) else { return };
+                let mut all = self.stations.of(entry.mac);
+                if all.any(|one| roaming(one.bridge, one.vlan).is_some_and(|zone| zone != here)) {
                     self.twins.suspect(entry.mac, now);
                 }
             }
-            Heard::Here | Heard::New => {}
+            Heard::Here => {}
         }
     }
 
-    /// Finds the bridges, bounds what they learn, and isolates the ports of those whose zones want
-    /// it.
+    /// Finds the zones' bridges, bounds what those learn, and keeps apart the ports of those whose
+    /// zones want it.
     fn look_at_links(&mut self) -> io::Result<()> {
         if !self.links_changed {
             return Ok(());
         }
-        let (mut all, mut route) = (Vec::<Link>::new(), Route::open()?);
-        route.dump(links(0), |reply| {
-            if let Reply::Link(link) = reply {
-                all.push(link);
+        let mut route = Route::open()?;
+        let all = read_links(&mut route)?;
+        let found = Segments::find(&self.bridges, &all);
+        let before = std::mem::replace(&mut self.segments, found);
+        for segment in self.segments.0.iter().filter(|one| !before.0.contains(one)) {
+            // Its devices were heard while nobody knew it.
+            self.lost = true;
+            if let Segment { bridge: Bridge { interface, .. }, place: Place::Unsorted(_) } = segment
+            {
+                info!(interface, "no VLAN filtering: who is heard in any VLAN is taken as its own");
             }
-            true
-        })?;
+        }
+        for Link { index, name: bridge, kind, .. } in &all {
+            if matches!(kind, Kind::Bridge { learns_all: true, .. })
+                && self.segments.has(*index)
+                && !before.has(*index)
+                && let Err(error) = route.change(bound(*index, MOST_LEARNED, 0))
+            {
+                warn!(bridge, %error, "the bridge learns without bounds");
+            }
+        }
+        let segments = &self.segments;
+        self.stations.keep(|one| segments.of(one.bridge, one.vlan).next().is_some());
+        self.look_at_ports(&all, &mut route)?;
         self.links_changed = false;
-        let before = std::mem::take(&mut self.found);
-        for Link { index, name: interface, is_bridge, learns_all, .. } in &all {
-            let bridge = self.bridges.iter().find(|bridge| bridge.interface == *interface);
-            let Some(bridge) = bridge else { continue };
-            if !is_bridge {
-                if bridge.isolate && self.no_bridges.insert(bridge.zone) {
-                    warn!(interface, "isolate: not a bridge, its guests reach each other");
-                }
-                continue;
-            }
-            if !before.contains_key(index) {
-                // Its devices were heard while nobody knew it.
-                self.lost = true;
-                if *learns_all && let Err(error) = route.change(bound(*index, MOST_LEARNED, 0)) {
-                    warn!(interface, %error, "the bridge learns without bounds");
-                }
-            }
-            self.found.insert(*index, bridge.clone());
-        }
-        self.stations.keep_bridges(|index| self.found.contains_key(&index));
-        for link in &all {
-            self.look_at_port(link, &mut route);
-        }
         Ok(())
     }
 
-    fn look_at_port(&self, link: &Link, route: &mut Route) {
-        let isolated = link
-            .port_of
-            .and_then(|(index, isolated)| Some((self.found.get(&index)?, isolated)))
-            .is_none_or(|(bridge, isolated)| isolated || !bridge.isolate);
-        if isolated {
-            return;
+    fn look_at_ports(&mut self, all: &[Link], route: &mut Route) -> io::Result<()> {
+        let is_so = |link: &Link| link.port_of.is_some_and(|(_, isolated)| isolated);
+        self.isolated.retain(|port| all.iter().any(|link| link.index == *port && is_so(link)));
+        let Plan { changes, gaps } = read_plan(&self.segments, all, &self.isolated, route)?;
+        for (index, port, apart) in changes {
+            if let Err(error) = route.change(isolate(index, apart, 0)) {
+                warn!(%error, port, apart, "cannot change how the bridge port is kept");
+            } else if apart {
+                info!(port, "keeping the bridge port from the others");
+                self.isolated.insert(index);
+            } else {
+                info!(port, "no longer keeping the bridge port from the others");
+                self.isolated.remove(&index);
+            }
         }
-        let port = &link.name;
-        match route.change(isolate(link.index, 0)) {
-            Ok(()) => info!(port, "keeping the bridge port from the others"),
-            Err(error) => warn!(%error, port, "cannot isolate the bridge port"),
+        for gap in gaps.difference(&self.gaps) {
+            warn!(%gap, "isolate: guests reach each other");
         }
+        self.gaps = gaps;
+        Ok(())
     }
 
     /// Reads where all devices are: at the start, of a new bridge, and after news were lost.
@@ -250,9 +249,9 @@ impl Watcher {
         let (mut left, mut route) = (stations::MOST_READ, Route::open()?);
         let read = route.dump(entries(0), |reply| {
             if let Reply::Heard(entry) = reply
-                && let Some(bridge) = self.found.get(&entry.bridge).filter(|bridge| bridge.roam)
+                && let Some(zone) = self.segments.roaming(entry.bridge, entry.vlan)
             {
-                self.twins.see(bridge.zone, entry.mac, entry.age);
+                self.twins.see(zone, entry.mac, entry.age);
             }
             left -= 1;
             left > 0
@@ -298,6 +297,35 @@ impl Watcher {
         }
         self.inbox.tell(Event::Moved(moved.into_iter().collect()))
     }
+}
+
+fn read_links(route: &mut Route) -> io::Result<Vec<Link>> {
+    let mut all = Vec::new();
+    route.dump(links(0), |reply| {
+        if let Reply::Link(link) = reply {
+            all.push(link);
+        }
+        true
+    })?;
+    Ok(all)
+}
+
+fn read_plan(
+    segments: &Segments,
+    all: &[Link],
+    ours: &BTreeSet<u32>,
+    route: &mut Route,
+) -> io::Result<Plan> {
+    let mut inside = Vec::<Members>::new();
+    if needs_members(segments) {
+        route.dump(members(0), |reply| {
+            if let Reply::Members(members) = reply {
+                inside.push(members);
+            }
+            true
+        })?;
+    }
+    Ok(plan(segments, all, &inside, ours))
 }
 
 /// Waits for news, and then for the rest of the burst.

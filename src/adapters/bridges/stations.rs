@@ -1,6 +1,6 @@
 //! Which port of a bridge each device was last heard on, in bounded memory.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::names::{BootTime, Mac};
@@ -14,19 +14,19 @@ pub(super) const MOST_READ: u32 = 100_000;
 /// Two stations that send in turns move their address with every packet; that is told so often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// A bridge's entry for a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A bridge's entry for a device. In order, those of one device are side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Station {
+    pub(super) mac: Mac,
     /// The bridge's number.
     pub(super) bridge: u32,
     /// 0 without VLAN filtering.
     pub(super) vlan: u16,
-    pub(super) mac: Mac,
 }
 
 impl From<Entry> for Station {
     fn from(Entry { bridge, vlan, mac, .. }: Entry) -> Self {
-        Self { bridge, vlan, mac }
+        Self { mac, bridge, vlan }
     }
 }
 
@@ -35,7 +35,7 @@ impl From<Entry> for Station {
 pub(super) enum Heard {
     /// Nothing to tell.
     Here,
-    /// The device was not on this bridge.
+    /// The device was not on this bridge, or not in this VLAN of it.
     New,
     /// The device was on another port before.
     Elsewhere,
@@ -52,7 +52,7 @@ struct Place {
 /// All that is followed.
 #[derive(Debug, Default)]
 pub(super) struct Stations {
-    places: HashMap<Station, Place>,
+    places: BTreeMap<Station, Place>,
     refused: bool,
 }
 
@@ -80,9 +80,10 @@ impl Stations {
         Heard::Elsewhere
     }
 
-    /// Whether the device is on this other bridge, too.
-    pub(super) fn is_on(&self, bridge: u32, station: Station) -> bool {
-        self.places.contains_key(&Station { bridge, ..station })
+    /// Wherever the device is.
+    pub(super) fn of(&self, mac: Mac) -> impl Iterator<Item = &Station> {
+        let last = Station { mac, bridge: u32::MAX, vlan: u16::MAX };
+        self.places.range(Station { mac, bridge: 0, vlan: 0 }..=last).map(|(station, _)| station)
     }
 
     /// The bridge forgot a device.
@@ -99,9 +100,9 @@ impl Stations {
         crowded
     }
 
-    /// Drops what is on other bridges.
-    pub(super) fn keep_bridges(&mut self, kept: impl Fn(u32) -> bool) {
-        self.places.retain(|station, _| kept(station.bridge));
+    /// Drops the others.
+    pub(super) fn keep(&mut self, kept: impl Fn(&Station) -> bool) {
+        self.places.retain(|station, _| kept(station));
     }
 
     /// All entries are to be heard again, or are dropped by [`Self::drop_doubtful`].
@@ -120,7 +121,7 @@ mod tests {
 
     fn at(number: u32) -> Station {
         let [a, b, c, d] = number.to_be_bytes();
-        Station { bridge: 7, vlan: 0, mac: Mac([2, 0, a, b, c, d]) }
+        Station { mac: Mac([2, 0, a, b, c, d]), bridge: 7, vlan: 0 }
     }
 
     #[test]
@@ -133,7 +134,22 @@ mod tests {
         assert_eq!(stations.places.len(), 1, "another port's entry");
         stations.forget(at(1), 1);
         assert_eq!(stations.hear(at(1), 2, BootTime(5000)), Heard::New);
-        assert!(stations.is_on(7, at(1)) && !stations.is_on(8, at(1)));
+    }
+
+    #[test]
+    fn a_device_may_be_in_several_places() {
+        let mut stations = Stations::default();
+        let all =
+            [(7, 10), (7, 20), (9, 0)].map(|(bridge, vlan)| Station { bridge, vlan, ..at(1) });
+        for station in [at(0), all[2], all[0], at(2), all[1]] {
+            assert_eq!(stations.hear(station, 3, BootTime(0)), Heard::New);
+        }
+        let of = |stations: &Stations| stations.of(at(1).mac).copied().collect::<Vec<_>>();
+        assert_eq!(of(&stations), all);
+        assert_eq!(stations.hear(all[0], 4, BootTime(1)), Heard::Elsewhere);
+        assert_eq!(stations.hear(all[1], 3, BootTime(1)), Heard::Here);
+        stations.keep(|station| station.vlan != 20);
+        assert_eq!(of(&stations), [all[0], all[2]]);
     }
 
     #[test]
@@ -150,7 +166,7 @@ mod tests {
         stations.drop_doubtful();
         assert_eq!(stations.places.len(), 1);
         assert!(stations.crowded() && !stations.crowded());
-        stations.keep_bridges(|bridge| bridge != 7);
+        stations.keep(|station| station.bridge != 7);
         assert!(stations.places.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Two stations with one address, in two zones that roam. What roams leaves an entry behind that
 //! grows old; where there are two stations, both their entries stay young. Nothing tells of that:
-//! one looks, while a device has entries on two bridges.
+//! one looks, while a device has entries in two zones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const LOOKS: u8 = 3;
 /// Devices that are looked at; those that came first are.
 const MOST: usize = 20_000;
 
-/// The devices with entries on two bridges.
+/// The devices with entries in two zones.
 #[derive(Debug, Default)]
 pub(super) struct Twins {
     suspects: BTreeMap<Mac, Suspect>,
@@ -25,7 +25,7 @@ pub(super) struct Twins {
 struct Suspect {
     /// Looks in a row that found both entries young.
     streak: u8,
-    /// What this look found: its bridges, and the zones of those where it is young.
+    /// What this look found: how many there are, and the zones of the young ones.
     entries: usize,
     young: Option<ZoneId>,
     both: Option<[ZoneId; 2]>,

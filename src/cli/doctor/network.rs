@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::Finding;
+use crate::adapters::bridges::{self, Bridge, Gap};
 use crate::adapters::control::{self, Ask, AskError};
 use crate::adapters::{firewall, http};
 use crate::config::Config;
@@ -116,6 +117,31 @@ pub(super) fn bridges(config: &Config) -> Vec<Finding> {
             )
         })
         .collect()
+}
+
+/// Where `isolate` does not keep guests apart.
+pub(super) fn gaps(config: &Config) -> Vec<Finding> {
+    // A kernel that cannot be asked is found by `table`.
+    let gaps = bridges::gaps(&Bridge::of_zones(&config.zone)).unwrap_or_default();
+    let found = |gap: Gap| Finding::new(format!("guests reach each other: {gap}"), mend(&gap));
+    gaps.into_iter().map(found).collect()
+}
+
+const fn mend(gap: &Gap) -> &'static str {
+    match gap {
+        Gap::NoBridge(_) => {
+            "set zone.interface to a bridge or to a VLAN of one, or remove `isolate`, if something \
+             else keeps guests apart"
+        }
+        Gap::NoFilter(_) => {
+            "turn VLAN filtering on (`config bridge-vlan` in /etc/config/network), or give guests a \
+             bridge of their own"
+        }
+        Gap::Shared { .. } => {
+            "have one port at most that guests share with other networks, or give guests a bridge \
+             of their own"
+        }
+    }
 }
 
 #[cfg(test)]
