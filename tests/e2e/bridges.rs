@@ -16,7 +16,7 @@ pub(crate) fn mac(guest: &Guest) -> [u8; 6] {
 }
 
 /// How many of the other's addresses answer: IPv4, IPv6, link-local.
-fn reached(from: &Guest, to: &Guest) -> u32 {
+pub(crate) fn reached(from: &Guest, to: &Guest) -> u32 {
     let local = from.netns.exec(&["ping", "-n", "-q", "-c", "1", "-W", "1", &link_local(to)]);
     from.ping(&to.v4(), 1) + from.ping(&to.v6(), 1) + u32::from(local.success)
 }
@@ -28,13 +28,13 @@ fn link_local(guest: &Guest) -> String {
 }
 
 /// Tells a guest where the other is, as if neither had to ask.
-fn introduce(from: &Guest, to: &Guest, mac: &str) {
+pub(crate) fn introduce(from: &Guest, to: &Guest, mac: &str) {
     for address in [to.v4(), to.v6()] {
         from.netns.ip(&format!("neigh replace {address} lladdr {mac} dev eth0 nud permanent"));
     }
 }
 
-fn isolated(lab: &Lab, port: &str) -> bool {
+pub(crate) fn isolated(lab: &Lab, port: &str) -> bool {
     lab.router.exec(&["bridge", "-d", "link", "show", "dev", port]).ok().contains("isolated on")
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn pretend(guest: &Guest, mac: [u8; 6]) {
     Wire::open(&guest.netns).send(&frame);
 }
 
-fn state(gateway: &Gateway, guest: &Guest) -> String {
+pub(crate) fn state(gateway: &Gateway, guest: &Guest) -> String {
     let rows = gateway.json(&["clients"]);
     let row = rows.as_array().unwrap().iter().find(|row| row["mac"] == guest.mac.as_str());
     row.unwrap()["state"].as_str().unwrap().to_owned()

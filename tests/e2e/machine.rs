@@ -1,7 +1,6 @@
 //! Stories of what this kernel may lack: flow tables, VLAN filtering on bridges, netem. Told on
 //! Debian's own kernel, older than the one that most stories are told on, in a virtual machine.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::UdpSocket;
 use std::thread;
@@ -9,21 +8,20 @@ use std::time::Duration;
 
 use maitred::clock;
 
-use crate::bridges::moves;
 use crate::coexist::reload_fw4;
 use crate::dns::{self, DNS, dig, name_server};
 use crate::doctor::{found, only, use_own_dns};
-use crate::lab::{
-    Dhcp, Gateway, Guest, Internet, Lab, Netns, ROUTER_V4, ROUTER_V6, ROUTER2_V4, ROUTER2_V6,
-    Settings, WEB_V4, run,
-};
+use crate::lab::{Dhcp, Guest, Internet, Lab, Netns, Settings, WEB_V4, run};
 
 /// All that is told there, in one boot.
-const STORIES: [&str; 4] = [
+const STORIES: [&str; 7] = [
     "machine::flow_offload_is_found_and_refused",
-    "machine::guests_in_vlans_of_one_bridge_are_kept_apart",
     "machine::lossy_and_slow_links_keep_nobody_out",
     "restart::sigkill_and_start_lose_no_packet",
+    "vlans::guests_of_one_vlan_are_isolated_and_its_neighbours_are_not",
+    "vlans::guests_in_vlans_of_one_bridge_are_kept_apart",
+    "vlans::one_address_in_two_vlans_that_roam_is_two_stations",
+    "vlans::whoever_takes_an_address_within_a_vlan_is_noticed",
 ];
 
 #[test]
@@ -124,83 +122,6 @@ fn keep_on(guest: &Guest) -> thread::JoinHandle<u64> {
         }
         last
     })
-}
-
-/// The guest bridge filters VLANs: 10 with the first guest and 20 with the second, each a network of
-/// the router's, as on a router whose ports are a switch (DSA).
-fn split_into_vlans(lab: &mut Lab) {
-    lab.router.ip("link set br-guest type bridge vlan_filtering 1 vlan_default_pvid 0
-         addr flush dev br-guest");
-    let networks = [(10, ROUTER_V4, ROUTER_V6), (20, ROUTER2_V4, ROUTER2_V6)];
-    let mut more = String::new();
-    for (port, (vlan, v4, v6)) in ["guest1", "guest2"].into_iter().zip(networks) {
-        let join = format!(
-            "bridge vlan add dev {port} vid {vlan} pvid untagged && \
-             bridge vlan add dev br-guest vid {vlan} self"
-        );
-        lab.router.exec(&["sh", "-c", &join]).ok();
-        lab.router.ip(&format!(
-            "link add link br-guest name br-guest.{vlan} type vlan id {vlan}
-             addr add {v4}/16 dev br-guest.{vlan}
-             addr add {v6}/64 dev br-guest.{vlan} nodad
-             link set br-guest.{vlan} up"
-        ));
-        write!(
-            more,
-            "interface=br-guest.{vlan}\n\
-             dhcp-range=::1000,::1fff,constructor:br-guest.{vlan},slaac,64,1h\n"
-        )
-        .unwrap();
-    }
-    fs::write(lab.dnsmasq_dir().join("vlans.conf"), more).unwrap();
-    lab.restart_dnsmasq();
-    let fw4 = lab.folder().join("fw4.nft");
-    let rules = fs::read_to_string(&fw4).unwrap();
-    let vlans = "\"br-guest.10\", \"br-guest.20\"";
-    fs::write(&fw4, rules.replace("\"br-guest\", \"br-guest2\"", vlans)).unwrap();
-    reload_fw4(lab);
-}
-
-fn state(gateway: &Gateway, zone: &str) -> String {
-    let rows = gateway.json(&["clients"]);
-    let row = rows.as_array().unwrap().iter().find(|row| row["zone"] == zone);
-    row.unwrap_or_else(|| panic!("{rows}"))["state"].as_str().unwrap().to_owned()
-}
-
-#[test]
-#[ignore = "stories_on_debians_kernel tells it"]
-fn guests_in_vlans_of_one_bridge_are_kept_apart() {
-    let mut lab = Lab::new(2);
-    split_into_vlans(&mut lab);
-    let settings = Settings::new()
-        .with("[[zone]]", "name = \"guest\"\ninterface = \"br-guest.10\"")
-        .with("[[zone]] ", "name = \"cafe\"\ninterface = \"br-guest.20\"");
-    let gateway = lab.maitred(&settings);
-    // The same address of the wire, once in each.
-    let mac = lab.guests[0].mac.clone();
-    lab.guests[1].netns.ip(&format!("link set eth0 address {mac}"));
-    lab.guests[1].mac = mac.clone();
-    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
-    let [guest, twin] = &lab.guests[..] else { unreachable!() };
-
-    guest.log_in(&gateway);
-    assert!(guest.online() && !twin.online());
-    assert_eq!([state(&gateway, "guest"), state(&gateway, "cafe")], ["online", "new"]);
-    let redirect = twin.get("http://example.com/").location();
-    assert!([ROUTER2_V4, ROUTER2_V6].iter().any(|own| redirect.contains(own)), "{redirect}");
-    assert_eq!(moves(&gateway), 0, "two VLANs know the address: nobody moved");
-
-    // Into the other VLAN, with a tag.
-    guest.netns.ip("link add link eth0 name eth0.20 type vlan id 20
-         addr add 10.79.200.1/16 dev eth0.20
-         link set eth0.20 up");
-    let hop = ["ping", "-n", "-c", "1", "-W", "1", "-I", "eth0.20", ROUTER2_V4];
-    assert!(!guest.netns.exec(&hop).success);
-    guest.netns.ip("link del eth0.20");
-
-    gateway.command(&["revoke", &mac]).ok();
-    gateway.command(&["grant", &mac, "--zone", "cafe"]).ok();
-    assert!(!guest.online() && twin.online());
 }
 
 #[test]

@@ -48,6 +48,7 @@ mod staff;
 mod sync;
 mod user;
 mod visits;
+mod vlans;
 mod voucher;
 mod wall;
 mod wechat;
