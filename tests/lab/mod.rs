@@ -169,9 +169,10 @@ impl Lab {
     pub fn restart_dnsmasq(&mut self) {
         self.stop_dnsmasq();
         self.dnsmasq = serve_addresses(&self.router, &self.folder.0);
-        until(std::time::Duration::from_secs(5), "dnsmasq to hear questions", || {
-            let free = self.router.within(|| std::net::UdpSocket::bind("127.0.0.1:53").is_ok());
-            (!free).then_some(())
+        // Looked at from aside: whoever takes the port for a moment may keep dnsmasq from it.
+        until(std::time::Duration::from_secs(10), "dnsmasq to hear questions", || {
+            let heard = self.router.exec(&["ss", "-Hlun", "sport = :53"]).ok();
+            (!heard.is_empty()).then_some(())
         });
     }
 
