@@ -219,8 +219,7 @@ fn whoever_takes_an_address_within_a_vlan_is_noticed() {
     }
     assert!(moves(&gateway) == 0 && guest.online());
 
-    // A flood takes neither the daemon's memory nor anybody's place.
-    let before = memory(&gateway);
+    // More addresses than are followed take nobody's place.
     let wire = Wire::open(&thief.netns);
     for number in 0..40_000_u32 {
         let [_, a, b, c] = number.to_be_bytes();
@@ -229,11 +228,11 @@ fn whoever_takes_an_address_within_a_vlan_is_noticed() {
             thread::sleep(Duration::from_millis(5));
         }
     }
-    let more = memory(&gateway).saturating_sub(before);
+    // Linux 6.7 and later keep 32,768 at most.
     let learned = lab.router.exec(&["bridge", "fdb", "show", "br", "br-guest"]).ok();
     let learned = learned.lines().filter(|line| line.starts_with("06:09")).count();
-    println!("of 40,000 addresses the bridge keeps {learned}; the daemon has {more} kB more");
-    assert!(more < 4_000, "{more} kB");
+    println!("of 40,000 addresses in a VLAN the bridge keeps {learned}");
+    assert!(learned > 25_000, "{learned}");
 
     pretend(thief, mac(guest));
     until(SOON, "the session to end", || (state(&gateway, guest) != "online").then_some(()));
@@ -241,13 +240,6 @@ fn whoever_takes_an_address_within_a_vlan_is_noticed() {
     let ended: String =
         gateway.database(|db| db.query_row("SELECT reason FROM session", [], |row| row.get(0)));
     assert_eq!(ended, "moved");
-}
-
-/// In kB.
-fn memory(gateway: &Gateway) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
