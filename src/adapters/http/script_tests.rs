@@ -1,4 +1,4 @@
-//! The script of the pages, and what they give it to work with.
+//! The scripts of the pages, what they are given to work with, and that there are no others.
 
 use super::*;
 
@@ -22,4 +22,26 @@ async fn the_scripts_are_small_and_say_nothing() {
     // It may not look away from what went wrong.
     let page = Stage::new(ask_code(Some(Refusal::NotSent))).get("/").await;
     assert!(!page.text.contains(" data-state="), "{}", page.text);
+}
+
+#[tokio::test]
+async fn what_people_and_devices_say_is_only_text() {
+    let evil = "<script>alert('x')</script>\"&{code}";
+    let portal = portal(evil);
+    let stage = Stage::of(
+        portal,
+        Answer::Portal(View::Code {
+            mask: evil.into(),
+            digits: 6,
+            resend_in: Duration::ZERO,
+            refusal: None,
+        }),
+    );
+    let page = stage.get("/").await;
+    scripts(&page.text);
+    assert!(page.text.contains("&#60;script"), "{}", page.text);
+    let typed = "phone=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&terms=yes";
+    let page = stage.post("/phone", typed).await;
+    scripts(&page.text);
+    assert!(!page.text.contains("value=\"\">"), "{}", page.text);
 }
