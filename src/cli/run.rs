@@ -48,6 +48,8 @@ use crate::gateway::{Gateway, Hands};
 
 /// Connections in flight are answered within this; the pages' own limit is shorter.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+/// What is past its term waits for so long after the start, which is when most is to be done.
+const TERMS_AFTER: Duration = Duration::from_secs(10);
 /// Threads for what blocks: database reads, password checks.
 const BLOCKING_THREADS: usize = 4;
 const STACK: usize = 512 << 10;
@@ -133,6 +135,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let (stop, stopped) = watch::channel(false);
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
     tokio::spawn(memory::keep_small());
+    store.keep_terms(TERMS_AFTER);
     info!(version = env!("CARGO_PKG_VERSION"), store = config.store.id, "open");
     gateway.run(stopped, config.firewall.on_stop).await;
     ending.await.context("stopping")?
