@@ -7,6 +7,7 @@ mod bundle;
 mod check;
 mod clients;
 mod doctor;
+mod doors;
 mod export;
 mod grant;
 mod guest;

@@ -68,7 +68,9 @@ pub enum FirewallError {
 pub enum Found {
     /// Our table as we would build it, with these sessions.
     Ours(Vec<Live>),
-    /// Nothing, or something else: the table was built anew and is empty.
+    /// Nothing, or something else: the table was built anew and lets nobody in. It counts as nothing
+    /// until a [`Firewall::Rebuild`]: whoever dies before that leaves no table that has forgotten
+    /// its guests.
     Nothing,
 }
 
@@ -108,13 +110,11 @@ pub struct Handle {
     worker: JoinHandle<()>,
 }
 
-/// Builds or adopts the table and starts the threads. From here on guests' traffic is decided, also
-/// where flow offload keeps the daemon from starting: who is not online must not get past that.
+/// Builds or adopts the table and starts the threads. From here on guests' traffic is decided.
 pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> {
     let mut kernel = Netfilter::open()?;
     let plan = Arc::new(worker::own(&mut kernel, plan)?);
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
-    worker::refuse_flow_offload(&mut kernel, &plan)?;
     let (marks, forgotten) = sync_channel(ORDERS);
     let (mut forgetting, shared) = (Netfilter::open()?, Arc::clone(&plan));
     std::thread::Builder::new()
@@ -127,6 +127,11 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
         .name("firewall".into())
         .spawn(move || worker::Worker::new(kernel, plan, marks, inbox).run(queue))?;
     Ok((Handle { orders, worker }, found))
+}
+
+/// An error if packets may go round the table, unless that is allowed.
+pub fn refuse_flow_offload(allowed: bool) -> Result<(), FirewallError> {
+    worker::refuse_flow_offload(&mut Netfilter::open()?, allowed)
 }
 
 /// Whether a table of ours is there, whoever holds it; changes nothing.
