@@ -22,7 +22,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::doors::{Doors, House};
 use super::rules::{self, Rules};
-use crate::adapters::control::Lock;
+use super::wall;
+use crate::adapters::control::{Lock, LockError};
 use crate::adapters::firewall::FirewallError;
 use crate::adapters::inbox::Inbox;
 use crate::adapters::store::{self, Store};
@@ -45,8 +46,13 @@ const STACK: usize = 512 << 10;
 pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     sysctl::raise(config.zone.iter().map(|zone| zone.max_clients).sum());
-    privileges::give_up(config.store.user.as_deref(), &folders(config))?;
-    let lock = Lock::take(&config.store.run_dir)?;
+    privileges::give_up(config.store.user.as_deref(), &folders(config))
+        .inspect_err(|_problem| wall::stand_by_config(config))?;
+    let lock = Lock::take(&config.store.run_dir).inspect_err(|problem| {
+        if !matches!(problem, LockError::Held { .. }) {
+            wall::stand_by_config(config);
+        }
+    })?;
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -144,6 +145,31 @@ fn a_configuration_that_is_wrong_changes_nothing() {
         assert_eq!(refused(&lab, &gateway, why), [2, 0], "{why}");
     }
     gateway.configure(&changed());
+    mended(&lab, &gateway);
+}
+
+#[test]
+fn no_start_that_fails_opens_the_network_after_a_reboot() {
+    let (lab, gateway) = store();
+    let user = Settings::new().with("[store]", "clock = \"always\"\nuser = \"no-such-user\"");
+    let cut = "name = \"guest\"\ninterface = \"br-guest\"\nnonsense = [";
+    for (settings, why) in [
+        (Settings::new().with("[nonsense]", "a = 1"), "nonsense"),
+        (Settings::new().with("[[zone]]", cut), "maitred.toml:"),
+        (user, "there is no user"),
+    ] {
+        lab.router.exec(&["nft", "delete", "table", "inet", "maitred"]).ok();
+        gateway.configure(&settings);
+        assert_eq!(refused(&lab, &gateway, why), [0, 0], "{why}");
+    }
+    // A folder that others can write to, in the way of the lock.
+    lab.router.exec(&["nft", "delete", "table", "inet", "maitred"]).ok();
+    gateway.configure(&Settings::new());
+    let folder = lab.folder().join("run");
+    let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    assert_eq!(refused(&lab, &gateway, "others can write to it"), [0, 0]);
+    mode(0o700);
     mended(&lab, &gateway);
 }
 

@@ -18,6 +18,7 @@ mod socket;
 mod table;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -129,6 +130,17 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     Ok((Handle { orders, worker }, found))
 }
 
+/// For a start that comes to nothing before the table is opened: puts up one that lets nobody out of
+/// these interfaces, if none of ours stands. The next start takes its place.
+pub fn wall_off(interfaces: impl IntoIterator<Item = String>) -> Result<(), FirewallError> {
+    let mut kernel = Netfilter::open()?;
+    if kernel.table(ruleset::TABLE)?.is_some() {
+        return Ok(());
+    }
+    let plan = worker::own(&mut kernel, Plan::closed(interfaces))?;
+    worker::build_closed(&mut kernel, &plan, &BTreeSet::new())
+}
+
 /// An error if packets may go round the table, unless that is allowed.
 pub fn refuse_flow_offload(allowed: bool) -> Result<(), FirewallError> {
     worker::refuse_flow_offload(&mut Netfilter::open()?, allowed)
@@ -169,6 +181,29 @@ impl Handle {
 }
 
 impl Plan {
+    /// A plan for a table without guests and pages.
+    fn closed(interfaces: impl IntoIterator<Item = String>) -> Self {
+        let zones = (0..=u8::MAX).zip(interfaces).map(|(number, interface)| ZonePlan {
+            name: number.to_string(),
+            interface,
+            roam: false,
+            garden: Vec::new(),
+            router_ports: Vec::new(),
+        });
+        Self {
+            zones: zones.collect(),
+            mark_mask: 0xffff_0000,
+            app: None,
+            names: [0; 4],
+            dns_port: 0,
+            portal_ports: Vec::new(),
+            intercept_port: 0,
+            flows: (1, 1),
+            allow_flow_offload: false,
+            flags: 0,
+        }
+    }
+
     /// The plan that a configuration asks for.
     pub fn from_config(config: &Config) -> Self {
         let secure = config.portal.certificate.as_ref().map(|_| config.portal.tls_port);

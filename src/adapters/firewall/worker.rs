@@ -101,7 +101,7 @@ pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Foun
 
 /// Builds a table without guests, and with a set that is not of the plan: the next start takes it
 /// for another's, builds its own and lets in again whose time is not over.
-fn build_closed(
+pub(super) fn build_closed(
     kernel: &mut Netfilter,
     plan: &Plan,
     blocked: &BTreeSet<Mac>,
