@@ -1,14 +1,8 @@
-// What the pages gain where scripts run; each works without. ECMAScript 5, for the web views of old
-// phones. Its words are in the pages.
+// What every page gains where scripts run; each works without. A second tap sends nothing. An answer
+// that is lost does not lock the page. ECMAScript 5, for the web views of old phones.
 (function () {
-  var page = document.querySelector("[data-state]"), code = document.getElementById("code");
-  var opened = Date.now(), sent, over;
+  var sent;
 
-  function data(of, name) {
-    return of.getAttribute("data-" + name);
-  }
-
-  // A second tap sends nothing. An answer that is lost does not lock the page.
   function ready() {
     if (sent) sent.removeAttribute("aria-busy");
     sent = null;
@@ -20,52 +14,4 @@
     setTimeout(ready, 10000);
   });
   addEventListener("pageshow", ready);
-
-  // The code is sent when its last digit is in. Not after a wrong one: whatever filled that in might
-  // do so for ever.
-  if (code && !code.hasAttribute("aria-invalid")) {
-    code.setAttribute("aria-describedby", "auto");
-    code.addEventListener("input", function () {
-      if (code.value.replace(/\D/g, "").length == data(code, "digits"))
-        code.form.querySelector("button").click();
-    });
-  }
-
-  // Goes on when the server has another step for this device; typing is not interrupted.
-  function look() {
-    if (document.hidden) return;
-    var ask = new XMLHttpRequest();
-    ask.onload = function () {
-      var state = /\sdata-state="([^"]*)/.exec(ask.responseText);
-      if (ask.status > 499 || sent || code && code.value) return;
-      if (over || !state || state[1] != data(page, "state")) location.replace(data(page, "look"));
-    };
-    ask.open("GET", data(page, "look"));
-    ask.send();
-  }
-  if (page) {
-    document.addEventListener("visibilitychange", look);
-    if (data(page, "every")) setInterval(look, data(page, "every") * 1000);
-  }
-
-  // What is left, every second; at the end what its line says then, or a look at the server.
-  function count(left) {
-    var line = left.parentNode, then = data(line, "then");
-    var button = then && line.parentNode.querySelector("button");
-    if (button) button.disabled = true;
-    var timer = setInterval(function () {
-      var s = Math.max(0, Math.ceil(data(left, "left") - (Date.now() - opened) / 1000));
-      var h = s / 3600 | 0, m = s % 3600 / 60 | 0;
-      var text = data(left, "units").split("|")[h ? m ? 0 : 3 : m ? 1 : 2];
-      text = text.replace("{hours}", h).replace("{minutes}", m).replace("{seconds}", s);
-      if (left.textContent != text) left.textContent = text;
-      if (s) return;
-      clearInterval(timer);
-      if (button) {
-        button.disabled = false;
-        line.textContent = then;
-      } else over = setTimeout(look, 1000);
-    }, 1000);
-  }
-  [].forEach.call(document.querySelectorAll("[data-left]"), count);
 })();

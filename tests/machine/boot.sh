@@ -1,11 +1,11 @@
 #!/bin/bash
 # Runs a command as root on Debian's own kernel (see kernel.sh), in a virtual machine whose disk is
 # this machine's, read-only; what is written there is gone with it. It has no network.
-#   tests/machine/boot.sh COMMAND...
+#   [KERNEL=FOLDER] tests/machine/boot.sh COMMAND...
 # Prints what the command prints, and ends as it does.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
-kernel=$root/target/tools/kernel
+kernel=$(realpath -m "${KERNEL:-$root/target/tools/kernel}")
 command -v qemu-system-x86_64 >/dev/null || { echo "boot.sh: install qemu-system-x86" >&2; exit 2; }
 [ -e "$kernel/vmlinux" ] || { echo "boot.sh: no kernel: run tests/machine/kernel.sh" >&2; exit 2; }
 
@@ -25,9 +25,12 @@ ldd bin/busybox | grep -o '/[^ ]*' | while read -r library; do install -D "$libr
 # The tests' modules, all at once: the kernel would try each of a table's rules anew for each module.
 nets="crc32c_generic veth bridge 8021q sch_netem nf_conntrack_netlink nf_flow_table_inet nft_chain_nat"
 nets="$nets nft_connlimit nft_ct nft_fib_inet nft_flow_offload nft_limit nft_masq nft_quota nft_redir nft_reject_inet"
-needed="virtio_pci 9pnet_virtio 9p overlay"
+needed=
 cp "$kernel/$modules/modules.dep" "$modules"
-for name in $needed; do
+for name in virtio_pci 9pnet_virtio 9p overlay; do
+    # Others' kernels have some of them built in.
+    ! grep -q "/$name\.ko$" "$kernel/$modules/modules.builtin" || continue
+    needed="$needed $name"
     # shellcheck disable=SC2013 # words: a module, and those that it needs
     for file in $(sed -n "\|/$name\.ko:|s|:||p" "$modules/modules.dep"); do
         install -D "$kernel/$modules/$file" "$modules/$file"

@@ -278,8 +278,10 @@ fn beside(mac: Mac) -> Ipv6Addr {
 /// Whether an address is one that [`beside`] makes.
 fn is_beside(address: Ipv6Addr) -> bool {
     let octets = address.octets();
-    let [a, b, c, .., d, e, f] = octets[8..] else { return false };
-    beside(Mac([a, b, c, d, e, f])) == address
+    let mut mac = Mac([0; 6]);
+    mac.0[..3].copy_from_slice(&octets[8..11]);
+    mac.0[3..].copy_from_slice(&octets[13..]);
+    beside(mac) == address
 }
 
 fn has(link: &Link, address: Ipv6Addr) -> bool {

@@ -53,6 +53,11 @@ pub enum FirewallError {
     /// The table belongs to another process that runs.
     #[error("the table belongs to another process: is maitred running already?")]
     Owned,
+    /// The kernel would drop half of what limits an element without a word.
+    #[error(
+        "this kernel is too old: its nf_tables cannot hold guests' limits (5.15 can, 5.10 cannot)"
+    )]
+    TooOld,
     /// Packets may go round the table.
     #[error(
         "flow offload is on ({0}): it takes guests' packets past their limits. Turn it off \

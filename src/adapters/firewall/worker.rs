@@ -76,6 +76,8 @@ pub(super) fn own(kernel: &mut Netfilter, plan: Plan) -> Result<Plan, FirewallEr
             Ok(Plan { flags: 0, ..plan })
         }
         Err(error) if error.errno() == Some(libc::EPERM) => Err(FirewallError::Owned),
+        // Kernels that know owners, or refuse flags with EOPNOTSUPP, keep two expressions an element.
+        Err(error) if error.errno() == Some(libc::EINVAL) => Err(FirewallError::TooOld),
         Err(error) => Err(error.into()),
     }
 }

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::guard::Seal;
-use super::pages::{SCRIPT, STAFF_STYLE, STYLE};
+use super::pages::{LIVE_SCRIPT, MORE_STYLE, SCRIPT, STAFF_STYLE, STYLE};
 use crate::config::{Colour, Config, PICTURES_MAX, Words};
 use crate::domain::event::Language;
 
@@ -63,7 +63,11 @@ pub struct Parts {
 pub struct Brand {
     pub(super) name: String,
     pub(super) style: String,
+    /// The style of all pages but the first.
+    pub(super) more: String,
     pub(super) script: String,
+    /// The script of pages that wait.
+    pub(super) live: String,
     pub(super) seal: Seal,
     pub(super) logo: Option<Picture>,
     pub(super) hero: Option<Picture>,
@@ -116,16 +120,17 @@ impl Parts {
 impl Brand {
     /// Makes it; a picture of no known kind is left out.
     pub fn new(parts: Parts) -> Self {
-        Self::with_style(parts, STYLE.to_owned())
+        Self::with_style(parts, MORE_STYLE.to_owned())
     }
 
     /// The staff's own, which is the same in every store, and a name.
     pub(super) fn of_staff(name: &str) -> Self {
         let parts = Parts { name: name.to_owned(), ..Parts::default() };
-        Self::with_style(parts, [STYLE, STAFF_STYLE].concat())
+        Self::with_style(parts, [MORE_STYLE, STAFF_STYLE].concat())
     }
 
-    fn with_style(parts: Parts, mut style: String) -> Self {
+    fn with_style(parts: Parts, more: String) -> Self {
+        let mut style = STYLE.to_owned();
         if let Some(colour) = parts.colour {
             let (light, dark) = (readable(colour, LIGHT), readable(colour, DARK));
             // Writing to a string cannot fail.
@@ -137,12 +142,14 @@ impl Brand {
                 on(dark)
             );
         }
-        let script = bare(SCRIPT);
+        let (script, live) = (bare(SCRIPT), bare(LIVE_SCRIPT));
         Self {
             name: parts.name,
-            seal: Seal::new(&style, &script),
+            seal: Seal::new([&style, &more], [&script, &live]),
             style,
+            more,
             script,
+            live,
             logo: parts.logo.and_then(|bytes| Picture::new("logo", bytes)),
             hero: parts.hero.and_then(|bytes| Picture::new("hero", bytes)),
             terms_version: parts.terms_version,

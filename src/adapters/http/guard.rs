@@ -44,13 +44,14 @@ pub(super) fn sent_from_here(method: &Method, headers: &HeaderMap, secure: bool)
 pub(super) struct Seal(HeaderValue);
 
 impl Seal {
-    /// Allows this one style sheet, this one script and what it asks of us, our own pictures and
-    /// nothing else: no other script, no outside resource, no frame.
-    pub(super) fn new(style: &str, script: &str) -> Self {
-        let [style, script] = [style, script].map(|text| BASE64.encode(&Sha256::digest(text)));
+    /// Allows these style sheets, these scripts and what they ask of us, our own pictures and nothing
+    /// else: no other script, no outside resource, no frame.
+    pub(super) fn new(styles: [&str; 2], scripts: [&str; 2]) -> Self {
+        let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text)));
+        let [styles, scripts] = [styles, scripts].map(|texts| texts.map(hash).join(" "));
         let policy = format!(
-            "default-src 'none'; img-src 'self' data:; style-src 'sha256-{style}'; \
-             script-src 'sha256-{script}'; connect-src 'self'; form-action 'self'; \
+            "default-src 'none'; img-src 'self' data:; style-src {styles}; \
+             script-src {scripts}; connect-src 'self'; form-action 'self'; \
              base-uri 'none'; frame-ancestors 'none'"
         );
         // Base64 is ASCII, so this is a header value; the fallback is stricter.

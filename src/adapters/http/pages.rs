@@ -14,12 +14,17 @@ use crate::config::Words;
 use crate::domain::effect::{Refusal, View};
 use crate::domain::event::Language;
 
-/// The style sheet of all pages.
+/// The style sheet of all pages, and all that the first one needs: it is the page that a phone waits
+/// for.
 pub(super) const STYLE: &str = include_str!("../../../templates/style.css");
+/// What other pages have besides.
+pub(super) const MORE_STYLE: &str = include_str!("../../../templates/more.css");
 /// What the staff's pages have besides.
 pub(super) const STAFF_STYLE: &str = include_str!("../../../templates/staff/style.css");
-/// The one script of all pages; each works without.
+/// The script of all pages; each works without.
 pub(super) const SCRIPT: &str = include_str!("../../../templates/page.js");
+/// The script of pages that wait for something.
+pub(super) const LIVE_SCRIPT: &str = include_str!("../../../templates/live.js");
 
 /// What surrounds every page: language, store, links.
 pub(super) struct Frame<'a> {

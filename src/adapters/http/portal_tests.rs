@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use axum::body::{Body, to_bytes};
 use hyper::header::{CONTENT_TYPE, LOCATION};
 use hyper::service::Service as _;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::adapters::http::brand::Parts;
-use crate::adapters::http::guard::Seal;
 use crate::adapters::inbox::Envelope;
 use crate::domain::effect::{EndReason, Report};
 use crate::domain::event::Language;
@@ -157,22 +157,43 @@ async fn every_step_has_a_small_closed_page_in_both_languages() {
             assert_eq!(page.headers["x-content-type-options"], "nosniff");
             assert_eq!(page.headers["referrer-policy"], "same-origin");
             let policy = page.headers["content-security-policy"].to_str().unwrap();
-            let seal = Seal::new(only(&page.text, "style"), only(&page.text, "script"));
-            let mut sealed = Response::default();
-            seal.apply(&mut sealed);
-            assert_eq!(sealed.headers()["content-security-policy"], policy, "these are allowed");
+            for (name, list) in [("style", "style-src "), ("script", "script-src ")] {
+                let mut directives = policy.split("; ");
+                let list = directives.find_map(|directive| directive.strip_prefix(list)).unwrap();
+                let allowed: Vec<&str> = list.split(' ').collect();
+                assert_eq!(allowed.len(), 2, "{policy}");
+                for text in texts(&page.text, name) {
+                    let hash = data_encoding::BASE64.encode(&Sha256::digest(text));
+                    assert!(allowed.contains(&format!("'sha256-{hash}'").as_str()), "{text}");
+                }
+            }
             assert!(policy.starts_with("default-src 'none';"));
             assert!(!policy.contains("unsafe") && !policy.contains("script-src 'self'"));
         }
     }
 }
 
-/// The text of the page's one element of this name.
-fn only<'a>(page: &'a str, name: &str) -> &'a str {
-    let parts: Vec<&str> = page.split(&format!("<{name}>")).collect();
-    let [_, rest] = parts[..] else { panic!("{} times <{name}> in {page}", parts.len() - 1) };
-    assert_eq!(page.matches(&format!("<{name}")).count(), 1, "another <{name}> in {page}");
-    rest.split(&format!("</{name}>")).next().unwrap()
+/// The texts of the page's elements of this name, of which none has attributes.
+fn texts<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
+    let (start, end) = (format!("<{name}>"), format!("</{name}>"));
+    let texts: Vec<&str> =
+        page.split(&start).skip(1).map(|rest| rest.split(&end).next().unwrap()).collect();
+    assert!(
+        !texts.is_empty() && texts.len() == page.matches(&format!("<{name}")).count(),
+        "{page}"
+    );
+    texts
+}
+
+/// The page's scripts, which are ours.
+fn scripts(page: &str) -> String {
+    let own = Brand::new(Parts::default());
+    let scripts = texts(page, "script");
+    assert!(
+        scripts.iter().all(|text| [&own.script, &own.live].contains(&&(*text).to_owned())),
+        "{page}"
+    );
+    scripts.concat()
 }
 
 #[tokio::test]
@@ -270,11 +291,11 @@ async fn what_people_and_devices_say_is_only_text() {
         }),
     );
     let page = stage.get("/").await;
-    only(&page.text, "script");
+    scripts(&page.text);
     assert!(page.text.contains("&#60;script"), "{}", page.text);
     let typed = "phone=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&terms=yes";
     let page = stage.post("/phone", typed).await;
-    only(&page.text, "script");
+    scripts(&page.text);
     assert!(!page.text.contains("value=\"\">"), "{}", page.text);
 }
 

@@ -157,19 +157,16 @@ impl Book {
     pub(super) fn keep_terms(&mut self, now: BootTime) -> Result<Pause, StoreError> {
         let pause = |length| Ok(Pause { length, settle: false, over: false });
         // An error ends it: it begins again.
-        let mut round = match self.round.take() {
-            Some(round) => round,
-            None => {
-                let Some(wall) = self.boot.wall(int(now.0)) else { return pause(NO_CLOCK) };
-                let last = meta(&self.connection, "terms_kept")?.unwrap_or(i64::MIN);
-                match wall.saturating_sub(last) {
-                    since @ 0..DAY => {
-                        return pause(Duration::from_millis((DAY - since).unsigned_abs()));
-                    }
-                    // Or the clock was wrong, and is no more.
-                    _ => self.begin_round(wall)?,
-                }
+        let mut round = if let Some(round) = self.round.take() {
+            round
+        } else {
+            let Some(wall) = self.boot.wall(int(now.0)) else { return pause(NO_CLOCK) };
+            let last = meta(&self.connection, "terms_kept")?.unwrap_or(i64::MIN);
+            // After a day, or if the clock was wrong, and is no more.
+            if let since @ 0..DAY = wall.saturating_sub(last) {
+                return pause(Duration::from_millis((DAY - since).unsigned_abs()));
             }
+            self.begin_round(wall)?
         };
         self.begin()?;
         while clock::boot() < now + BUSY {

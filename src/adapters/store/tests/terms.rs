@@ -49,16 +49,15 @@ fn a_long_record_delays_no_start_and_no_guest() {
     let mut waits = Vec::new();
     while bench.store.counts().rounds == 0 {
         let number = u64::try_from(waits.len()).unwrap() + 1;
-        let before = std::time::Instant::now();
+        let before = clock::boot();
         bench.put([started(number, number, number)]);
         assert!(matches!(bench.answer(), Event::Stored(_)));
-        waits.push(before.elapsed());
+        waits.push(clock::boot() - before);
         std::thread::sleep(Duration::from_millis(2));
     }
     let took = clock::boot() - began;
     waits.sort();
     let part = |percent: usize| waits[(waits.len() - 1) * percent / 100];
-    println!("{:?}", &waits[waits.len() - 12..]);
     println!(
         "open {opening:?}; {} guests waited {:?}, p99 {:?}, at most {:?}, while half a million \
          visits went in {took:?}",
@@ -72,6 +71,8 @@ fn a_long_record_delays_no_start_and_no_guest() {
     let guests: i64 = value(&plan.path, "SELECT count(*) FROM guest");
     assert!((4900..=5000).contains(&guests), "{guests}");
     assert!(opening <= Duration::from_millis(200), "{opening:?}");
+    // 20 ms are wanted, and met while nothing else is run; in one piece it takes more than a second.
+    assert!(part(100) <= Duration::from_millis(300), "{:?}", part(100));
 }
 
 /// What a power cut leaves.
