@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Dhcp, Gateway, Guest, Lab, Settings, WEB_V4, WEB_V6, run, until};
+use crate::lab::{Dhcp, Gateway, Guest, Lab, ROUTER_V4, Settings, WEB_V4, WEB_V6, run, until};
 
 const MAITRED: &str = env!("CARGO_BIN_EXE_maitred");
 
@@ -276,4 +276,21 @@ fn a_full_disk_keeps_nobody_out_who_was_let_in() {
     let refused = gateway.command(&["run"]);
     assert!(format!("{refused:?}").contains("database files: no storage space"), "{refused:?}");
     assert!(guest.online() && stranger.online());
+}
+
+#[test]
+fn a_certificate_that_is_missing_keeps_nobody_out() {
+    let (lab, gateway) = store();
+    let folder = lab.folder().display();
+    let portal = format!(
+        "name = \"wifi.example.com\"\ncertificate = \"{folder}/portal.pem\"\n\
+         key = \"{folder}/portal.key\""
+    );
+    gateway.configure(&Settings::new().with("[portal]", &portal));
+    gateway.run();
+    let [guest, stranger] = &lab.guests[..] else { unreachable!() };
+    assert!(guest.online() && reach(stranger) == 0);
+    assert!(stranger.get(&format!("http://{ROUTER_V4}:2050/")).has_form("/phone"));
+    let said = gateway.json(&["status"])["certificate"].as_str().unwrap().to_owned();
+    assert!(said.contains("portal.pem"), "{said}");
 }

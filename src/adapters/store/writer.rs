@@ -239,7 +239,7 @@ impl Writer {
                 drop(reply.send(meta(&self.book.connection, "synced")));
             }
             Job::KeepTerms(at) => self.terms_at = Some(at),
-            Job::Closing => self.closing = true,
+            Job::Closing => (self.closing, self.terms_at) = (true, None),
             Job::Close => {
                 if self.closing {
                     self.take_pending();
