@@ -7,6 +7,7 @@ mod bundle;
 mod check;
 mod clients;
 mod doctor;
+mod doors;
 mod export;
 mod grant;
 mod guest;
@@ -30,6 +31,7 @@ mod status;
 mod sync;
 mod token;
 mod voucher;
+mod wall;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -134,7 +136,8 @@ fn obey(arguments: Arguments) -> anyhow::Result<()> {
     let config = arguments.config.as_path();
     match arguments.verb {
         Verb::Run => {
-            let loaded = Config::load(config)?;
+            let loaded =
+                Config::load(config).inspect_err(|_problem| wall::stand_by_file(config))?;
             for warning in loaded.warnings(config) {
                 eprintln!("maitred: {warning}");
             }

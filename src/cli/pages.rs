@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::services::{self, Counters};
-use crate::adapters::advertise::Advertiser;
+use crate::adapters::advertise::{self, Advertiser};
 use crate::adapters::dnsmasq::Announcement;
 use crate::adapters::http::api::Api;
 use crate::adapters::http::{self, PortalAddress, intercept, portal, staff, tls};
@@ -77,6 +77,9 @@ impl<'a> Pages<'a> {
             None => None,
         };
         let Self { mut tasks, inbox, counters, links, closed, portal: asked, .. } = self;
+        if let Err(error) = advertise::forget_leftovers() {
+            warn!(%error, "cannot look for addresses that a killed daemon has left");
+        }
         if let Some((advertiser, standing)) =
             Advertiser::from_config(config).zip(certificate.clone())
         {

@@ -2,7 +2,8 @@
 //!
 //! The order is the point: privileges go before the first thread starts, the table stands before
 //! a port is opened, and every port is bound before the first guest is answered. A table that still
-//! has its sessions need not wait for the record: strangers are redirected while it is read.
+//! has its sessions need not wait for the record: strangers are redirected while it is read. Whatever
+//! keeps the daemon from starting, those who were online are let in again before it ends.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -19,35 +20,25 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::names::Names;
-use super::pages::Pages;
-use super::record::recorder;
+use super::doors::{Doors, House};
 use super::rules::{self, Rules};
-use super::services::{self, Counters};
-use crate::adapters::account::Account;
-use crate::adapters::bridges::{self, Bridge};
-use crate::adapters::capture::Captures;
-use crate::adapters::control::{self, Lock};
-use crate::adapters::guests::Guests;
-use crate::adapters::http::brand::Parts;
-use crate::adapters::http::catalogue::Catalogues;
-use crate::adapters::http::{PortalAddress, portal, wechat};
+use super::wall;
+use crate::adapters::control::{Lock, LockError};
+use crate::adapters::firewall::FirewallError;
 use crate::adapters::inbox::Inbox;
-use crate::adapters::neighbours::{self, Neighbours};
 use crate::adapters::store::{self, Store};
-use crate::adapters::sync::bundle::Bundles;
-use crate::adapters::uplink::{self, Line};
-use crate::adapters::{firewall, keys, memory, privileges, sms, sysctl};
+use crate::adapters::{firewall, keys, memory, privileges, sysctl};
 use crate::clock::{self, Clock};
-use crate::config::{self, Config, KeyMaker, Sms};
+use crate::config::{self, Config, KeyMaker, OnStop, Sms};
 use crate::domain::Domain;
 use crate::domain::effect::Effect;
-use crate::domain::names::ZoneId;
 use crate::domain::saved::{Live, Snapshot};
 use crate::gateway::{Gateway, Hands};
 
 /// Connections in flight are answered within this; the pages' own limit is shorter.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+/// What is past its term waits for so long after the start, which is when most is to be done.
+const TERMS_AFTER: Duration = Duration::from_secs(10);
 /// Threads for what blocks: database reads, password checks.
 const BLOCKING_THREADS: usize = 4;
 const STACK: usize = 512 << 10;
@@ -55,8 +46,13 @@ const STACK: usize = 512 << 10;
 pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
     sysctl::raise(config.zone.iter().map(|zone| zone.max_clients).sum());
-    privileges::give_up(config.store.user.as_deref(), &folders(config))?;
-    let lock = Lock::take(&config.store.run_dir)?;
+    privileges::give_up(config.store.user.as_deref(), &folders(config))
+        .inspect_err(|_problem| wall::stand_by_config(config))?;
+    let lock = Lock::take(&config.store.run_dir).inspect_err(|problem| {
+        if !matches!(problem, LockError::Held { .. }) {
+            wall::stand_by_config(config);
+        }
+    })?;
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -86,56 +82,59 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     // From here on a SIGHUP is a question, not the end.
     let hangups = on(SignalKind::hangup())?;
     let (inbox, outlet) = Inbox::new();
-    let interfaces: Vec<String> = config.zone.iter().map(|zone| zone.interface.clone()).collect();
-    let (keys, made) = open_keys(&config.store)?;
-    let state = rules::State::load(config)?;
-    let domain = Domain::new(state.policy(), keys.secrets(), keys::random()?);
-    let record = read_record(config, keys.device, clock, &inbox);
-    let (table, live) = open_table(config, &inbox).await?;
-    let adopted = live.is_some();
-    let restored = restore(domain, record, live, clock, made);
-
-    let texts = Arc::new(Catalogues::load()?);
-    let words = Arc::clone(&texts);
-    let sms = sms::start(config, &inbox, move |language, store, code, minutes| {
-        words.sms_text(language, store, code, minutes)
-    })?;
+    let table = open_table(config, &inbox);
+    let read = read(config, clock, &inbox);
+    let (table, live) = table.await.context("opening the firewall")??;
+    let Read { keys, made, state, domain, record } = read?;
     let (closing, closed) = watch::channel(false);
-    let (links, known) = watch::channel(neighbours::Links::new());
-    let captures = Captures::new((0..).map(ZoneId).zip(interfaces.clone()), inbox.clone());
-    let names = Names::open(config, table.garden(), captures.known(), &known)?;
-    let counters = Arc::new(Counters::new(&captures, &inbox, sms.as_ref(), names.forwarder()));
     // A new table has yet to be told who is online.
-    let (opening, open) = watch::channel(adopted);
-    let pages = Pages::bind(config, &inbox, &counters, &known, &closed, open)?;
+    let (opening, open) = watch::channel(live.is_some());
+    let restored = restore(domain, record, live, clock, made);
+    let mut doors = Doors::open(config, &inbox, table.garden(), &closed, open);
     let (store, domain, first) = restored.await?;
-    let neighbours = Some(Neighbours::new(interfaces.clone(), known)?);
-    let hands = Hands { firewall: table, store: store.clone(), sms, neighbours };
-    let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
+    let hands = doors.as_mut().map(Doors::hands).unwrap_or_default();
+    let hands = Hands { firewall: table, store: store.clone(), sms: hands.0, neighbours: hands.1 };
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
     opening.send_replace(true);
 
-    bridges::watch(Bridge::of_zones(&config.zone), inbox.clone()).context("watching bridges")?;
-    let account = services::account(config, &store, &inbox)?;
-    let guests = Guests::new(store.clone(), inbox.clone());
-    let (site, bundles, uplink) = site(config, &inbox, guests.clone(), &texts, account.as_ref())?;
-    let (mut pages, certificate) = pages.serve(&site, &store)?;
-    pages.spawn(names.run(closed.clone()));
-    let notes = services::notes(site.line, certificate, Arc::clone(&counters));
-    let record = recorder(guests, (config.store.key, keys.secrets()), site.country);
-    let more = services::More { account, bundles, notes, record };
-    let services = services::control(config, clock, &store, &counters, &rules, more)?;
-    let asked = control::serve(control::bind(lock)?, inbox, services, until(closed.clone()));
-    pages.spawn(asked);
-    tokio::spawn(reload_on(hangups, rules));
-    tokio::spawn(uplink::follow(uplink, config.uplink.check, closed.clone()));
-    tokio::spawn(neighbours::keep_listening(interfaces, captures, links, closed));
     let (stop, stopped) = watch::channel(false);
+    let rules = Arc::new(Rules::new(path.to_owned(), inbox.clone(), state));
+    let house = House { config, lock, clock, store: &store, rules: &rules, closed: &closed };
+    let served = doors.and_then(|doors| house.serve(doors, inbox, keys.secrets()));
+    let pages = match served {
+        Ok(pages) => pages,
+        Err(problem) => {
+            // Those who were online stay so, and nobody else comes in.
+            let _ = stop.send(true);
+            gateway.run(stopped, OnStop::Keep).await;
+            return Err(problem);
+        }
+    };
+    tokio::spawn(reload_on(hangups, rules));
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
     tokio::spawn(memory::keep_small());
+    store.keep_terms(TERMS_AFTER);
     info!(version = env!("CARGO_PKG_VERSION"), store = config.store.id, "open");
     gateway.run(stopped, config.firewall.on_stop).await;
     ending.await.context("stopping")?
+}
+
+/// What the start reads from the disk.
+struct Read {
+    keys: keys::Keys,
+    /// The guests' key is a new one.
+    made: bool,
+    state: rules::State,
+    domain: Domain,
+    record: Record,
+}
+
+fn read(config: &Config, clock: Clock, inbox: &Inbox) -> anyhow::Result<Read> {
+    let (keys, made) = open_keys(&config.store)?;
+    let state = rules::State::load(config)?;
+    let domain = Domain::new(state.policy(), keys.secrets(), keys::random()?);
+    let record = read_record(config, keys.device, clock, inbox);
+    Ok(Read { keys, made, state, domain, record })
 }
 
 /// The keys, and whether the guests' is a new one.
@@ -153,6 +152,7 @@ fn open_keys(store: &config::Store) -> anyhow::Result<(keys::Keys, bool)> {
     }
 }
 
+type Table = (firewall::Handle, Option<Vec<Live>>);
 type Record = JoinHandle<anyhow::Result<(Store, Snapshot)>>;
 
 /// Begins to read the record, which takes a while with thousands of guests online.
@@ -172,15 +172,13 @@ fn read_record(config: &Config, device_secret: [u8; 32], clock: Clock, inbox: &I
     })
 }
 
-/// The table, and the sessions that it holds if it was adopted.
-async fn open_table(
-    config: &Config,
-    inbox: &Inbox,
-) -> anyhow::Result<(firewall::Handle, Option<Vec<Live>>)> {
+/// Begins to open the table; with the sessions that it holds if it was adopted.
+fn open_table(config: &Config, inbox: &Inbox) -> JoinHandle<Result<Table, FirewallError>> {
     let (plan, outcomes) = (firewall::Plan::from_config(config), inbox.clone());
-    let opened = tokio::task::spawn_blocking(move || firewall::open(plan, outcomes)).await;
-    let (table, found) = opened.context("opening the firewall")??;
-    Ok((table, found.sessions()))
+    tokio::task::spawn_blocking(move || {
+        let (table, found) = firewall::open(plan, outcomes)?;
+        Ok((table, found.sessions()))
+    })
 }
 
 /// The state of the last run, and what it asks to be done; strangers are redirected meanwhile.
@@ -201,52 +199,6 @@ async fn restore(
     });
     let (domain, first) = restored.await.context("restoring the sessions")?;
     Ok((store, domain, first))
-}
-
-/// The guests' pages as they are served over HTTP, and the ways online that they offer; what changes
-/// their looks, and what they say of the line.
-fn site(
-    config: &Config,
-    inbox: &Inbox,
-    guests: Guests,
-    texts: &Arc<Catalogues>,
-    account: Option<&Account>,
-) -> anyhow::Result<(portal::Portal, Option<Bundles>, watch::Sender<Line>)> {
-    let (base, problems) = Parts::from_config(config);
-    for problem in problems {
-        warn!(%problem, "a picture is left out");
-    }
-    let (bundles, brand) = Bundles::open(config, base, inbox);
-    let (uplink, line) = watch::channel(Line::default());
-    let site = portal::Portal {
-        brand,
-        line,
-        address: PortalAddress { name: config.portal.name.clone(), port: config.portal.port },
-        country: config.code.countries.first().cloned().unwrap_or_default(),
-        wechat: ways_by_wechat(config, account)?,
-        vouchers: config.voucher.enabled,
-        api: None,
-        guests: Some(guests),
-        texts: Arc::clone(texts),
-    };
-    Ok((site, bundles, uplink))
-}
-
-fn ways_by_wechat(config: &Config, account: Option<&Account>) -> anyhow::Result<wechat::Wechat> {
-    let follow = config.follow.account.clone().map(|name| wechat::Follow {
-        account: name,
-        store_id: config.store.id.clone(),
-        zones: config.zone.iter().map(|zone| zone.name.clone()).collect(),
-        backend: account.cloned(),
-    });
-    let wifi = match config.wechat_wifi.clone() {
-        Some(wifi) => {
-            let clock = Clock::new(config.store.clock);
-            Some(wechat::WifiPortal::new(wifi, keys::random()?, clock))
-        }
-        None => None,
-    };
-    Ok(wechat::Wechat { follow, wifi })
 }
 
 /// Waits for a signal, or for a page that ends unasked; lets what is in flight be answered; then
@@ -282,10 +234,6 @@ async fn reload_on(mut hangups: Signal, rules: Arc<Rules>) {
 
 fn on(kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("listening for signals")
-}
-
-async fn until(mut closed: watch::Receiver<bool>) {
-    let _ = closed.wait_for(|closed| *closed).await;
 }
 
 /// Logs to standard error, where procd and systemd expect them; `RUST_LOG` sets the level, as

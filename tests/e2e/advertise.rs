@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use crate::captive_api::{Authority, ORIGIN, lab};
 use crate::frames::icmp6;
-use crate::lab::{Advertisement, Background, Dhcp, Ears, Guest, Lab, ROUTER_MAC, Wire, until};
+use crate::lab::{
+    Advertisement, Background, Dhcp, Ears, Guest, Lab, ROUTER_MAC, Settings, Wire, until,
+};
 
 const EVERYBODY: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Of [`ROUTER_MAC`], with ff:fe in the middle.
@@ -96,6 +98,56 @@ fn guests_are_told_beside_the_routers_advertisements_and_lose_nothing_by_it() {
     gateway.term();
     assert!(!address_stands(&lab));
     assert_eq!(routers(guest), [ROUTER.to_string()]);
+}
+
+/// Our addresses of any MAC, on any interface.
+fn addresses_beside(lab: &Lab) -> Vec<String> {
+    let shown = lab.router.exec(&["ip", "-6", "-o", "addr", "show", "scope", "link"]).ok();
+    let ours = |word: &&str| word.starts_with("fe80::") && word.contains("89:10");
+    shown.split_whitespace().filter(ours).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_kill_has_left_goes_at_the_next_start() {
+    let mut lab = lab(1);
+    // Without a port in use a bridge has no address.
+    lab.guests[0].join(Dhcp::Udhcpc);
+    let authority = Authority::new(&lab);
+    let announcing = authority.settings(&lab);
+    let gateway = lab.maitred(&announcing);
+    let stands = || address_stands(&lab).then_some(());
+    until(Duration::from_secs(5), "the address", stands);
+    gateway.kill9();
+    assert!(address_stands(&lab));
+    // The next announces nothing.
+    gateway.configure(&Settings::new());
+    gateway.run();
+    assert_eq!(addresses_beside(&lab), [""; 0]);
+    gateway.term();
+
+    // The next has a certificate that is none; the one after it another MAC.
+    gateway.configure(&announcing);
+    gateway.run();
+    until(Duration::from_secs(5), "the address", stands);
+    gateway.kill9();
+    authority.issue(2021);
+    gateway.run();
+    assert_eq!(addresses_beside(&lab), [""; 0]);
+    authority.issue(2099);
+    until(Duration::from_secs(8), "the address", stands);
+    gateway.kill9();
+    lab.router.ip("link set br-guest address 02:00:5e:77:00:99");
+    gateway.run();
+    let other = vec!["fe80::200:5e89:1077:99/128".to_owned()];
+    until(Duration::from_secs(5), "the other address", || {
+        (addresses_beside(&lab) == other).then_some(())
+    });
+    // Where it is no zone any more.
+    gateway.kill9();
+    let elsewhere = "name = \"guest\"\ninterface = \"lan\"";
+    gateway.configure(&Settings::new().with("[[zone]]", elsewhere));
+    gateway.run();
+    assert_eq!(addresses_beside(&lab), [""; 0]);
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod privacy;
 mod probes;
 mod pseudonyms;
 mod quality;
+mod refused;
 mod reload;
 mod restart;
 mod returning;

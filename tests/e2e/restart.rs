@@ -302,3 +302,47 @@ fn a_check_that_hears_nothing_holds_up_no_stop() {
     let took = clock::boot() - began;
     assert!(took < std::time::Duration::from_secs(2), "{took:?}");
 }
+
+/// Half of a million visits is past its term; the daemon knows the time from the run before.
+#[test]
+fn a_long_record_holds_up_neither_a_start_nor_a_login() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [guest, stranger] = &lab.guests[..] else { unreachable!() };
+    guest.log_in(&gateway);
+    gateway.term();
+    let record = rusqlite::Connection::open(lab.folder().join("state/maitred.db")).unwrap();
+    record
+        .execute_batch(
+            "WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 1001000)
+             INSERT INTO visit (id, zone, mac, boot, started_ms, started, dwell, device_nth)
+             SELECT i, 'guest', randomblob(6), 1, i,
+                 unixepoch() * 1000 - 366 * 86400000 + (i - 501000) * 60000, 1000, 1
+             FROM n;
+             DELETE FROM meta WHERE name = 'terms_kept';",
+        )
+        .unwrap();
+    let old = || -> u32 {
+        let sql = "SELECT count(*) FROM visit WHERE id BETWEEN 1000 AND 500000";
+        record.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(old(), 499_001);
+    let began = clock::boot();
+    gateway.run();
+    let page = stranger.follow(stranger.get("http://example.com/"));
+    println!("a stranger's page {:?} after the start", clock::boot() - began);
+    assert!(page.has_form("/phone"), "{page:#?}");
+    assert_eq!(old(), 499_001, "it has time");
+    let soon = std::time::Duration::from_mins(1);
+    until(soon, "the deletion to begin", || (old() < 499_001).then_some(()));
+    stranger.log_in(&gateway);
+    assert!(guest.online() && stranger.online());
+    gateway.kill9();
+    assert!(old() > 0, "it was under way meanwhile");
+    gateway.run();
+    until(soon, "the rest to go", || (old() == 0).then_some(()));
+    let young = "SELECT count(*) FROM visit WHERE id > 502000";
+    let young: u32 = record.query_row(young, [], |row| row.get(0)).unwrap();
+    assert!((499_000..499_010).contains(&young), "{young}");
+}

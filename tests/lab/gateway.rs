@@ -110,6 +110,17 @@ impl Gateway {
         self.ready();
     }
 
+    /// The same, but that it is killed before it can.
+    #[track_caller]
+    pub fn kill_without_record(&self, meanwhile: impl FnOnce()) {
+        let record = rusqlite::Connection::open(self.folder.join("state/maitred.db")).unwrap();
+        record.execute_batch("BEGIN IMMEDIATE").unwrap();
+        self.launch(&[]);
+        meanwhile();
+        self.kill9();
+        record.execute_batch("ROLLBACK").unwrap();
+    }
+
     /// Starts it as after a reboot: with another boot id. Its clock and the kernel are the same.
     #[track_caller]
     pub fn reboot(&self) {

@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::domain::names::{BootTime, Mac};
 use crate::wire::nft::WireError;
 use crate::wire::ra::{self, Message};
-use crate::wire::route::{add_address, remove_address};
+use crate::wire::route::{Address, Reply, add_address, addresses, remove_address};
 
 /// Messages that are taken at a time.
 const AT_ONCE: usize = 32;
@@ -96,6 +96,25 @@ impl Advertiser {
         }
         speaker.follow(&self.interfaces, &Links::new(), false);
     }
+}
+
+/// Takes away the addresses that a killed daemon has left, on whatever interface: it may have had
+/// another MAC, or have been a zone. Needs `CAP_NET_ADMIN`.
+pub fn forget_leftovers() -> io::Result<()> {
+    let (mut route, mut left) = (Route::open()?, Vec::new());
+    route.dump(addresses(0), |reply| {
+        if let Reply::Address(Address { index, address: IpAddr::V6(address), length: 128 }) = reply
+            && is_beside(address)
+        {
+            left.push((index, address));
+        }
+        true
+    })?;
+    for (interface, address) in left {
+        info!(interface, "taking away an address that was left behind");
+        route.change(remove_address(interface, address, 0))?;
+    }
+    Ok(())
 }
 
 /// Ends when there is news; never if there will be none.
@@ -254,6 +273,15 @@ fn beside(mac: Mac) -> Ipv6Addr {
     octets[8..11].copy_from_slice(&mac.0[..3]);
     octets[13..].copy_from_slice(&mac.0[3..]);
     octets.into()
+}
+
+/// Whether an address is one that [`beside`] makes.
+fn is_beside(address: Ipv6Addr) -> bool {
+    let octets = address.octets();
+    let mut mac = Mac([0; 6]);
+    mac.0[..3].copy_from_slice(&octets[8..11]);
+    mac.0[3..].copy_from_slice(&octets[13..]);
+    beside(mac) == address
 }
 
 fn has(link: &Link, address: Ipv6Addr) -> bool {

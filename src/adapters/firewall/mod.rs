@@ -18,6 +18,7 @@ mod socket;
 mod table;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -73,7 +74,9 @@ pub enum FirewallError {
 pub enum Found {
     /// Our table as we would build it, with these sessions.
     Ours(Vec<Live>),
-    /// Nothing, or something else: the table was built anew and is empty.
+    /// Nothing, or something else: the table was built anew and lets nobody in. It counts as nothing
+    /// until a [`Firewall::Rebuild`]: whoever dies before that leaves no table that has forgotten
+    /// its guests.
     Nothing,
 }
 
@@ -113,13 +116,11 @@ pub struct Handle {
     worker: JoinHandle<()>,
 }
 
-/// Builds or adopts the table and starts the threads. From here on guests' traffic is decided, also
-/// where flow offload keeps the daemon from starting: who is not online must not get past that.
+/// Builds or adopts the table and starts the threads. From here on guests' traffic is decided.
 pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> {
     let mut kernel = Netfilter::open()?;
     let plan = Arc::new(worker::own(&mut kernel, plan)?);
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
-    worker::refuse_flow_offload(&mut kernel, &plan)?;
     let (marks, forgotten) = sync_channel(ORDERS);
     let (mut forgetting, shared) = (Netfilter::open()?, Arc::clone(&plan));
     std::thread::Builder::new()
@@ -132,6 +133,22 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
         .name("firewall".into())
         .spawn(move || worker::Worker::new(kernel, plan, marks, inbox).run(queue))?;
     Ok((Handle { orders, worker }, found))
+}
+
+/// For a start that comes to nothing before the table is opened: puts up one that lets nobody out of
+/// these interfaces, if none of ours stands. The next start takes its place.
+pub fn wall_off(interfaces: impl IntoIterator<Item = String>) -> Result<(), FirewallError> {
+    let mut kernel = Netfilter::open()?;
+    if kernel.table(ruleset::TABLE)?.is_some() {
+        return Ok(());
+    }
+    let plan = worker::own(&mut kernel, Plan::closed(interfaces))?;
+    worker::build_closed(&mut kernel, &plan, &BTreeSet::new())
+}
+
+/// An error if packets may go round the table, unless that is allowed.
+pub fn refuse_flow_offload(allowed: bool) -> Result<(), FirewallError> {
+    worker::refuse_flow_offload(&mut Netfilter::open()?, allowed)
 }
 
 /// Whether a table of ours is there, whoever holds it; changes nothing.
@@ -169,6 +186,29 @@ impl Handle {
 }
 
 impl Plan {
+    /// A plan for a table without guests and pages.
+    fn closed(interfaces: impl IntoIterator<Item = String>) -> Self {
+        let zones = (0..=u8::MAX).zip(interfaces).map(|(number, interface)| ZonePlan {
+            name: number.to_string(),
+            interface,
+            roam: false,
+            garden: Vec::new(),
+            router_ports: Vec::new(),
+        });
+        Self {
+            zones: zones.collect(),
+            mark_mask: 0xffff_0000,
+            app: None,
+            names: [0; 4],
+            dns_port: 0,
+            portal_ports: Vec::new(),
+            intercept_port: 0,
+            flows: (1, 1),
+            allow_flow_offload: false,
+            flags: 0,
+        }
+    }
+
     /// The plan that a configuration asks for.
     pub fn from_config(config: &Config) -> Self {
         let secure = config.portal.certificate.as_ref().map(|_| config.portal.tls_port);

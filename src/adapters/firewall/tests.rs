@@ -139,6 +139,10 @@ fn own_namespace() {
 fn start(plan: Plan) -> (Handle, Found, mpsc::Receiver<Envelope>) {
     let (inbox, outlet) = Inbox::new();
     let (handle, found) = open(plan, inbox).unwrap();
+    if matches!(found, Found::Nothing) {
+        // As every start does once it knows who is online.
+        handle.submit(Firewall::Rebuild(Vec::new())).unwrap();
+    }
     (handle, found, outlet)
 }
 
@@ -190,6 +194,23 @@ fn a_session_outlives_the_daemon_and_is_adopted() {
     assert!(matches!(found, Found::Nothing));
     handle.stop(OnStop::Open);
     assert!(!nft(&["list", "table", "inet", "maitred"]).status.success());
+}
+
+#[test]
+fn a_start_that_ends_before_it_knows_its_guests_leaves_no_table_without_them() {
+    own_namespace();
+    for rebuilt in [None, None, Some(vec![grant(1)])] {
+        let (inbox, _outlet) = Inbox::new();
+        let (handle, found) = open(plan(), inbox).unwrap();
+        assert!(matches!(found, Found::Nothing));
+        if let Some(grants) = rebuilt {
+            handle.submit(Firewall::Rebuild(grants)).unwrap();
+        }
+        handle.stop(OnStop::Keep);
+    }
+    let (handle, found, _outlet) = start(plan());
+    assert!(matches!(found, Found::Ours(live) if live.len() == 1));
+    handle.stop(OnStop::Keep);
 }
 
 #[test]

@@ -35,13 +35,13 @@ pub(super) enum Order {
 /// A flow table anywhere counts: the downloads of guests come in on the uplink's devices.
 pub(super) fn refuse_flow_offload(
     kernel: &mut Netfilter,
-    plan: &Plan,
+    allowed: bool,
 ) -> Result<(), FirewallError> {
     let named = flow_tables(kernel)?.join(", ");
     if named.is_empty() {
         return Ok(());
     }
-    if plan.allow_flow_offload {
+    if allowed {
         warn!(tables = named, "flow offload is on: limits of guests are not enforced");
         return Ok(());
     }
@@ -88,7 +88,7 @@ fn claim(kernel: &mut Netfilter, flags: u32) -> Result<(), NetfilterError> {
     kernel.commit(batch)
 }
 
-/// Keeps a table that is as we would build it; replaces any other by ours, empty.
+/// Keeps a table that is as we would build it; replaces any other by ours, closed.
 pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Found, FirewallError> {
     if differences(kernel, plan)?.is_empty()
         && let Some(live) = sessions::adoptable(kernel, plan)?
@@ -96,9 +96,22 @@ pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Foun
         info!(sessions = live.len(), "adopted the table");
         return Ok(Found::Ours(live));
     }
-    build(kernel, plan, &[], &BTreeSet::new())?;
+    build_closed(kernel, plan, &BTreeSet::new())?;
     info!("built the table");
     Ok(Found::Nothing)
+}
+
+/// Builds a table without guests, and with a set that is not of the plan: the next start takes it
+/// for another's, builds its own and lets in again whose time is not over.
+pub(super) fn build_closed(
+    kernel: &mut Netfilter,
+    plan: &Plan,
+    blocked: &BTreeSet<Mac>,
+) -> Result<(), FirewallError> {
+    build(kernel, plan, &[], blocked)?;
+    let mut batch = kernel.batch(TABLE, None);
+    batch.add_set(&parts::set("closed", (datatype::MARK, 4), 0));
+    Ok(kernel.commit(batch)?)
 }
 
 /// Replaces the table in one transaction, then reads it back.
@@ -295,15 +308,6 @@ impl Worker {
         }
     }
 
-    /// A table without guests, and with a set that is not of the plan: the next start takes it for
-    /// another's, builds its own and lets in again whose time is not over.
-    fn close(&mut self) -> Result<(), FirewallError> {
-        build(&mut self.kernel, &self.plan, &[], &self.blocked)?;
-        let mut batch = self.kernel.batch(TABLE, None);
-        batch.add_set(&parts::set("closed", (datatype::MARK, 4), 0));
-        Ok(self.kernel.commit(batch)?)
-    }
-
     fn stop(mut self, on_stop: OnStop) {
         let outcome = match on_stop {
             OnStop::Keep => Ok(()),
@@ -312,7 +316,7 @@ impl Worker {
                 batch.destroy_table();
                 self.kernel.commit(batch).map_err(FirewallError::from)
             }
-            OnStop::Closed => self.close(),
+            OnStop::Closed => build_closed(&mut self.kernel, &self.plan, &self.blocked),
         };
         if let Err(problem) = outcome {
             error!(%problem, ?on_stop, "leaving the table as it is");
@@ -348,7 +352,7 @@ pub(super) fn watch(ours: u32, plan: Arc<Plan>, inbox: Inbox) -> Result<(), Fire
                 return error!(%problem, "watching the table failed");
             }
             // It may be turned on while we run; the guests online stay so.
-            if let Err(problem) = refuse_flow_offload(&mut kernel, &plan) {
+            if let Err(problem) = refuse_flow_offload(&mut kernel, plan.allow_flow_offload) {
                 error!(%problem, "limits of guests are not enforced");
             }
             let lost = differences(&mut kernel, &plan);

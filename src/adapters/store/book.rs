@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::journal::{Entry, Group, Header};
+use super::journal::{Entry, Group, Header, Journal};
 use super::outbox::{self, Outbox};
+use super::retention::Round;
 use super::{StoreError, schema};
 use crate::clock;
 use crate::config::Retention;
@@ -26,8 +27,8 @@ pub(super) struct Book {
     pub(super) generation: u64,
     unsettled: bool,
     pub(super) retention: Retention,
-    /// When the terms were last kept, in wall time.
-    pub(super) purged: i64,
+    /// Deletes what is past its term just now.
+    pub(super) round: Option<Round>,
 }
 
 pub(super) const DAY: i64 = 86_400_000;
@@ -71,7 +72,7 @@ impl Book {
             generation: u64::try_from(generation).unwrap_or(0),
             unsettled: false,
             retention,
-            purged: 0,
+            round: None,
         })
     }
 
@@ -108,12 +109,29 @@ impl Book {
         self.outbox.keep_within_cap(&self.connection)
     }
 
+    /// Carries a journal in, and says which. `None` if there was none, or it was in there already.
+    pub(super) fn replay(&mut self, journal: &Journal) -> Result<Option<u64>, StoreError> {
+        let Some((header, mut groups)) = journal.read().map_err(StoreError::Files)? else {
+            return Ok(None);
+        };
+        if header.generation <= self.generation {
+            return Ok(None);
+        }
+        self.enter(&header)?;
+        while let Some(group) = groups.next().map_err(StoreError::Files)? {
+            self.take(&group)?;
+        }
+        let bytes = groups.remains();
+        if bytes > 0 {
+            tracing::warn!(bytes, "the journal's end was cut off and is left out");
+        }
+        Ok(Some(header.generation))
+    }
+
     /// Makes all that was carried in durable, and marks journals up to `generation` as taken.
     pub(super) fn settle(&mut self, generation: u64) -> Result<(), StoreError> {
         self.begin()?;
-        let now = clock::boot();
-        self.alive(now)?;
-        self.keep_terms(now)?;
+        self.alive(clock::boot())?;
         self.outbox.write(&self.connection)?;
         set_meta(&self.connection, "generation", int(generation))?;
         self.connection.execute_batch("COMMIT")?;
@@ -133,6 +151,7 @@ impl Book {
             self.connection.execute_batch("ROLLBACK")?;
         }
         self.unsettled = false;
+        self.round = None;
         self.outbox = Outbox::read(&self.connection, self.outbox.cap)?;
         Ok(())
     }
@@ -157,7 +176,7 @@ impl Book {
         self.zones.get(usize::from(zone.0)).map_or("", String::as_str)
     }
 
-    fn begin(&mut self) -> Result<(), StoreError> {
+    pub(super) fn begin(&mut self) -> Result<(), StoreError> {
         if self.connection.is_autocommit() {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
         }

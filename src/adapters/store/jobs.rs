@@ -6,6 +6,7 @@ use std::sync::mpsc::SyncSender;
 use super::StoreError;
 use super::journal::Entry;
 use super::outbox::Batch;
+use crate::domain::names::BootTime;
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) enum Job {
     NextBatch(u32, SyncSender<Result<Option<Batch>, StoreError>>),
     /// When was the last completed run to HQ?
     LastSync(SyncSender<Result<Option<i64>, StoreError>>),
+    /// From then on, delete daily what is past its term.
+    KeepTerms(BootTime),
     /// What still comes is the last: it goes straight into the database, which is settled once.
     Closing,
     /// Settle and stop.
@@ -32,6 +35,7 @@ pub(super) struct Counters {
     pub(super) settled: AtomicU32,
     pub(super) failures: AtomicU32,
     pub(super) lost: AtomicU32,
+    pub(super) rounds: AtomicU32,
     /// Entries in the queue.
     pub(super) waiting: AtomicU32,
 }

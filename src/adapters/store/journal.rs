@@ -106,6 +106,11 @@ impl Journal {
         self.write(group)
     }
 
+    /// It takes groups.
+    pub(super) const fn is_begun(&self) -> bool {
+        self.begun
+    }
+
     /// Bytes so far.
     pub(super) fn length(&self) -> u64 {
         self.length

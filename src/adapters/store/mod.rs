@@ -36,6 +36,7 @@ use self::jobs::{Counters, Job};
 use self::journal::Entry;
 use self::writer::Writer;
 use super::inbox::Inbox;
+use crate::clock;
 use crate::config::Retention;
 use crate::domain::effect::Record;
 use crate::domain::names::{GuestKey, Now, Renamed, WallTime};
@@ -107,6 +108,8 @@ pub struct Counts {
     pub failures: u32,
     /// Records lost because too many waited for the disk.
     pub lost: u32,
+    /// Times that all was deleted that was past its term.
+    pub rounds: u32,
 }
 
 /// A handle to the writer; cheap to clone.
@@ -164,6 +167,13 @@ impl Store {
     /// Never waits.
     pub fn clock_trusted(&self, offset_ms: i64) -> Result<(), Full> {
         self.try_write(Entry::Clock(offset_ms))
+    }
+
+    /// After so long, what is past its term begins to be deleted, and from then on once a day, while
+    /// the time is known. Never waits.
+    pub fn keep_terms(&self, after: Duration) {
+        // An error means that the writer is gone already.
+        let _ = self.jobs.send(Job::KeepTerms(clock::boot() + after));
     }
 
     /// Waits until everything submitted before is durable. Not for the loop.
@@ -226,6 +236,7 @@ impl Store {
             settled: counters.settled.load(Ordering::Relaxed),
             failures: counters.failures.load(Ordering::Relaxed),
             lost: counters.lost.load(Ordering::Relaxed),
+            rounds: counters.rounds.load(Ordering::Relaxed),
         }
     }
 
@@ -284,7 +295,7 @@ fn start(
     let path = settings.path.to_owned();
     let mut writer = Writer::new(path, book, identity, settings.commit_every, inbox, counters)?;
     let snapshot = snapshot::read(writer.book(), now)?;
-    writer.settle()?;
+    writer.begin()?;
     Ok((writer, snapshot))
 }
 

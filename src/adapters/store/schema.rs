@@ -28,6 +28,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
             set_aside(path)?;
             open_once(path)
         }
+        // No room for the file that readers share, which `SQLite` calls an I/O error.
+        Err(StoreError::Sql(error))
+            if error.sqlite_error().is_some_and(|error| {
+                error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+            }) =>
+        {
+            Err(StoreError::Files(io::ErrorKind::StorageFull.into()))
+        }
         opened => opened,
     }
 }

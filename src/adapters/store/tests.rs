@@ -8,6 +8,7 @@ mod flash;
 mod privacy;
 mod rename;
 mod round_trip;
+mod terms;
 mod time_left;
 mod vouchers;
 
@@ -92,6 +93,19 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(1));
         }
         panic!("the writer does not answer");
+    }
+
+    /// Waits until all that is past its term is deleted.
+    fn keep_terms(&self) {
+        let before = self.store.counts().rounds;
+        // The time may be among what is not written yet.
+        self.store.flush().unwrap();
+        self.store.keep_terms(Duration::ZERO);
+        let begun = clock::boot();
+        while self.store.counts().rounds == before {
+            assert!(clock::boot() - begun < Duration::from_mins(1), "the terms are not kept");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub(in crate::adapters) fn close(self) {

@@ -1,6 +1,8 @@
 //! The one thread that writes: it gathers records into groups, makes each group durable in the
 //! journal, carries it into the database, and settles the database now and then.
 
+mod trouble;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,11 +10,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::book::{Book, meta, millis};
+use super::StoreError;
+use super::book::{Book, meta};
 use super::jobs::{Counters, Job};
 use super::journal::{Entry, Group, Header, Journal};
 use super::outbox::Batch;
-use super::{StoreError, schema};
+use super::retention::Pause;
 use crate::adapters::inbox::Inbox;
 use crate::clock;
 use crate::domain::effect::Record;
@@ -28,8 +31,8 @@ const BACKLOG: usize = 10_000;
 /// The database is settled after this long, or this many bytes of journal.
 const SETTLE_AFTER: Duration = Duration::from_mins(40);
 const SETTLE_BYTES: u64 = 256 << 10;
-/// Between two tries while the disk refuses.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// The terms are looked at again this long after the disk refused.
+const TERMS_RETRY: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -46,6 +49,8 @@ pub(super) struct Writer {
     commit_every: Duration,
     commit_at: Option<BootTime>,
     settle_at: Option<BootTime>,
+    /// When the terms are looked at next; not before somebody says so.
+    terms_at: Option<BootTime>,
     /// While the disk refuses: until when it is left alone, and how often it has refused.
     resting_until: Option<BootTime>,
     refusals: u32,
@@ -64,7 +69,7 @@ impl Writer {
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
         let journal = Journal::open(&path.with_extension("journal")).map_err(StoreError::Files)?;
-        let replayed = replay(&journal, &mut book)?;
+        let replayed = book.replay(&journal)?;
         let generation = replayed.unwrap_or(book.generation);
         let header = Header { generation, boot: boot_id, offset: None, zones };
         let mut writer = Self {
@@ -79,6 +84,7 @@ impl Writer {
             commit_every,
             commit_at: None,
             settle_at: None,
+            terms_at: None,
             resting_until: None,
             refusals: 0,
             inbox,
@@ -94,7 +100,7 @@ impl Writer {
     }
 
     /// Settles the database and begins the next journal.
-    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+    fn settle(&mut self) -> Result<(), StoreError> {
         self.book.settle(self.header.generation)?;
         self.settle_at = None;
         self.counters.settled.fetch_add(1, Ordering::Relaxed);
@@ -138,8 +144,8 @@ impl Writer {
     }
 
     fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        let due =
-            self.resting_until.or_else(|| self.commit_at.into_iter().chain(self.settle_at).min());
+        let dues = [self.commit_at, self.settle_at, self.terms_at];
+        let due = self.resting_until.or_else(|| dues.into_iter().flatten().min());
         match due {
             Some(at) => jobs.recv_timeout(at - clock::boot()),
             None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -192,6 +198,31 @@ impl Writer {
         if settle_due && !resting && !self.behind {
             let _ = self.publish();
         }
+        if self.terms_at.is_some_and(|at| at <= now) && !resting && !self.behind {
+            self.keep_terms();
+        }
+    }
+
+    /// Who waits for the disk waits for a short part of it.
+    fn keep_terms(&mut self) {
+        match self.book.keep_terms(clock::boot()) {
+            Ok(Pause { length, settle, over }) => {
+                self.counters.rounds.fetch_add(over.into(), Ordering::Relaxed);
+                if self.book.is_unsettled() && self.settle_at.is_none() {
+                    self.settle_at = Some(clock::boot() + SETTLE_AFTER);
+                }
+                if settle {
+                    let _ = self.publish();
+                }
+                self.terms_at = Some(clock::boot() + length);
+            }
+            Err(error) => {
+                self.behind = true;
+                self.rest(&error);
+                self.mend(&error);
+                self.terms_at = Some(clock::boot() + TERMS_RETRY);
+            }
+        }
     }
 
     /// True if that was the last job.
@@ -207,7 +238,8 @@ impl Writer {
             Job::LastSync(reply) => {
                 drop(reply.send(meta(&self.book.connection, "synced")));
             }
-            Job::Closing => self.closing = true,
+            Job::KeepTerms(at) => self.terms_at = Some(at),
+            Job::Closing => (self.closing, self.terms_at) = (true, None),
             Job::Close => {
                 if self.closing {
                     self.take_pending();
@@ -224,6 +256,12 @@ impl Writer {
     /// Makes what is pending durable, and answers those who wait for it.
     fn commit(&mut self) -> Result<(), StoreError> {
         while !self.pending.is_empty() {
+            if !self.journal.is_begun()
+                && let Err(error) = self.catch_up()
+            {
+                self.fail_sessions();
+                return Err(error);
+            }
             let entries: Vec<Entry> = self.pending.iter().take(GROUP_MOST).cloned().collect();
             let group = Group { at: clock::boot(), entries };
             if let Err(error) = self.journal.append(&group) {
@@ -292,41 +330,6 @@ impl Writer {
         settled
     }
 
-    /// Starts the database's open transaction over, from the journal.
-    fn catch_up(&mut self) -> Result<(), StoreError> {
-        let caught_up = self.book.give_up().and_then(|()| {
-            if replay(&self.journal, &mut self.book)?.is_none() {
-                self.journal.begin(&self.header).map_err(StoreError::Files)?;
-                self.book.enter(&self.header)?;
-            }
-            Ok(())
-        });
-        match &caught_up {
-            Ok(()) => {
-                self.behind = false;
-                self.refusals = 0;
-                self.resting_until = None;
-            }
-            Err(error) => {
-                self.rest(error);
-                self.mend(error);
-            }
-        }
-        caught_up
-    }
-
-    /// A damaged database is replaced by a new one; the journal's part is carried in again.
-    fn mend(&mut self, error: &StoreError) {
-        if !matches!(error, StoreError::Sql(error) if schema::is_damage(error)) {
-            return;
-        }
-        match self.book.replace(&self.path) {
-            // The journal must not look taken to the new database.
-            Ok(()) => self.book.generation = self.header.generation.saturating_sub(1),
-            Err(error) => tracing::error!(%error, "no new database could be begun"),
-        }
-    }
-
     fn next_batch(&mut self, most: u32) -> Result<Option<Batch>, StoreError> {
         self.commit()?;
         if self.behind {
@@ -341,48 +344,4 @@ impl Writer {
         }
         Ok(batch)
     }
-
-    fn fail_sessions(&mut self) {
-        let inbox = &self.inbox;
-        self.pending.retain(|entry| match entry {
-            Entry::Record(Record::SessionStarted { grant, .. }) => {
-                inbox.tell(Event::StoreFailed(grant.session));
-                false
-            }
-            _ => true,
-        });
-        self.urgent = false;
-        if self.pending.is_empty() {
-            self.commit_at = None;
-        }
-    }
-
-    /// Waits longer after every failure in a row.
-    fn rest(&mut self, error: &StoreError) {
-        self.counters.failures.fetch_add(1, Ordering::Relaxed);
-        let wait = (RETRY.0 * 2u32.pow(self.refusals.min(6))).min(RETRY.1);
-        self.refusals = self.refusals.saturating_add(1);
-        self.resting_until = Some(clock::boot() + wait);
-        let (pending, wait_ms) = (self.pending.len(), millis(wait));
-        tracing::error!(%error, pending, wait_ms, "the disk does not take the record");
-    }
-}
-
-/// Carries a journal into the book, and says which. `None` if there was none, or it was in there
-/// already.
-fn replay(journal: &Journal, book: &mut Book) -> Result<Option<u64>, StoreError> {
-    let Some((header, mut groups)) = journal.read().map_err(StoreError::Files)? else {
-        return Ok(None);
-    };
-    if header.generation <= book.generation {
-        return Ok(None);
-    }
-    book.enter(&header)?;
-    while let Some(group) = groups.next().map_err(StoreError::Files)? {
-        book.take(&group)?;
-    }
-    if groups.remains() > 0 {
-        tracing::warn!(bytes = groups.remains(), "the journal's end was cut off and is left out");
-    }
-    Ok(Some(header.generation))
 }

@@ -104,6 +104,7 @@ fn hq_is_told_of_an_erasure_and_the_seal_goes_with_the_access_log() {
     let bench = plan.open();
     bench.store.clock_trusted(200 * DAY).unwrap();
     bench.put([opened(2, 9, None, 10)]);
+    bench.keep_terms();
     assert_eq!(count_after(&bench, &plan, "identity"), 0);
     assert_eq!(count_after(&bench, &plan, "access_log"), 0);
     bench.close();
@@ -191,6 +192,7 @@ fn over_a_year_nothing_outlives_its_term() {
         // Every tenth day the router does not learn the time.
         if day % 10 != 0 {
             bench.store.clock_trusted(day * DAY).unwrap();
+            bench.keep_terms();
         }
         bench.put(trade(day));
         bench.close();

@@ -318,7 +318,7 @@ fn the_access_log_is_kept_for_its_time_and_no_longer() {
         let bench = plan.open();
         bench.store.clock_trusted(days * day).unwrap();
         bench.put([opened(bench.snapshot.next_visit, 1, None, 1000)]);
-        bench.store.publish().unwrap();
+        bench.keep_terms();
         bench.close();
         value(&plan.path, "SELECT count(*) FROM access_log")
     };
