@@ -250,9 +250,9 @@ class Site:
             self.lab.run(self.guests, "ethtool", "-K", "g0", "tx-udp-segmentation", "off")
 
     def crowd(self):
-        """The namespace of 256 strangers behind one link: the source port picks the MAC.
+        """The namespace of 1,024 strangers behind one link: the source port picks the MAC.
 
-        No single device may open as many connections as the yardstick needs.
+        No single device may open as many connections as the yardstick needs, nor may a few hundred.
         """
         if not self.crowded:
             self.crowded = self.lab.namespace(f"{self.router}-crowd".removeprefix(f"{self.lab.tag}-"))
@@ -263,13 +263,13 @@ class Site:
                 lines.append(f"route add default via {self.gateway}")
             self.lab.run(self.router, "ip", "link", "set", "pc", "master", "br-guest", "up")
             self.lab.sysctl(self.crowded, "net.ipv4.ip_local_port_range=1024 65535")
-            macs = ", ".join(f"{n} : 02:00:5e:01:00:{n:02x}" for n in range(256))
+            macs = ", ".join(f"{n} : 02:00:5e:01:{n >> 8:02x}:{n & 255:02x}" for n in range(1024))
             with self.lab.inside_batch(self.crowded, "nft") as lines:
                 lines.append("add table netdev crowd")
                 hook = "type filter hook egress device c0 priority 0;"
                 lines.append(f"add chain netdev crowd out {{ {hook} }}")
                 lines.append(
-                    f"add rule netdev crowd out ether saddr set tcp sport and 0xff map {{ {macs} }}"
+                    f"add rule netdev crowd out ether saddr set tcp sport and 0x3ff map {{ {macs} }}"
                 )
         return self.crowded
 

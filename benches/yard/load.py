@@ -82,7 +82,7 @@ def redirects(contender, connections, seconds):
     """
     site = contender.site
     used = contender.cpu()
-    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "5s"]
+    words = ["wrk", f"-t{min(2, connections)}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "5s"]
     words += ["-H", "Connection: close", f"http://{site.far}/"]
     text = contender.lab.run(site.crowd(), *words).stdout
     used = contender.cpu() - used
