@@ -6,38 +6,25 @@ use std::fs;
 use std::ops::Range;
 use std::time::Duration;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
 use tokio::time;
 use tracing::debug;
 
-/// To map all of it again takes the processor a fraction of a millisecond.
-const EVERY: Duration = Duration::from_secs(5);
-/// Who used more of the processor's time than this in between is busy: guests would wait for what is
-/// mapped again.
-const BUSY: Duration = Duration::from_millis(100);
+/// To map all of it again takes the processor a millisecond.
+const QUIET: Duration = Duration::from_secs(20);
 
-/// Hands back the program's code and constants, now and every 5 s, but while there is much to do.
-pub async fn keep_small() {
-    let mut due = time::interval(EVERY);
-    let mut before = used();
+/// Hands back the program's code and constants, now and whenever no page was asked for in 20 s: no
+/// guest waits for what is mapped again. `served` counts them.
+pub async fn keep_small(served: impl Fn() -> u32) {
+    let mut due = time::interval(QUIET);
+    let mut before = served();
     loop {
         due.tick().await;
-        let now = used();
-        if now.saturating_sub(before) < BUSY {
+        let now = served();
+        if now == before {
             hand_back();
         }
         before = now;
     }
-}
-
-/// The processor's time that this process has had.
-fn used() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF);
-    let time = usage.map(|usage| usage.user_time() + usage.system_time());
-    Duration::from_micros(
-        time.map_or(0, |time| u64::try_from(time.num_microseconds()).unwrap_or(0)),
-    )
 }
 
 /// Unmaps the program's code and constants; what is used from here on is mapped again.

@@ -27,7 +27,7 @@ use crate::adapters::sms::{self, SmsHandle};
 use crate::adapters::store::Store;
 use crate::adapters::sync::bundle::Bundles;
 use crate::adapters::uplink::{self, Line};
-use crate::adapters::{firewall, keys};
+use crate::adapters::{firewall, keys, memory};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::Secrets;
@@ -116,6 +116,7 @@ impl House<'_> {
         tokio::spawn(uplink::follow(uplink, config.uplink.check, closed.clone()));
         let stop = closed.clone();
         tokio::spawn(neighbours::keep_listening(interfaces, captures, links, stop));
+        tokio::spawn(memory::keep_small(move || counters.answered()));
         Ok(pages)
     }
 }

@@ -27,7 +27,7 @@ use crate::adapters::control::{Lock, LockError};
 use crate::adapters::firewall::FirewallError;
 use crate::adapters::inbox::Inbox;
 use crate::adapters::store::{self, Store};
-use crate::adapters::{firewall, keys, memory, privileges, sysctl};
+use crate::adapters::{firewall, keys, privileges, sysctl};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config, KeyMaker, OnStop, Sms};
 use crate::domain::Domain;
@@ -82,16 +82,17 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     // From here on a SIGHUP is a question, not the end.
     let hangups = on(SignalKind::hangup())?;
     let (inbox, outlet) = Inbox::new();
-    let table = open_table(config, &inbox);
-    let read = read(config, clock, &inbox);
-    let (table, live) = table.await.context("opening the firewall")??;
-    let Read { keys, made, state, domain, record } = read?;
+    let (table, live) = open_table(config, &inbox).await.context("opening the firewall")??;
     let (closing, closed) = watch::channel(false);
     // A new table has yet to be told who is online.
     let (opening, open) = watch::channel(live.is_some());
-    let restored = restore(domain, record, live, clock, made);
     let mut doors = Doors::open(config, &inbox, table.garden(), &closed, open);
-    let (store, domain, first) = restored.await?;
+    if live.is_some() {
+        // It knows who is online: a start that is refused again and again writes nothing to the flash.
+        doors = Ok(doors?);
+    }
+    let Read { keys, made, state, domain, record } = read(config, clock, &inbox)?;
+    let (store, domain, first) = restore(domain, record, live, clock, made).await?;
     let hands = doors.as_mut().map(Doors::hands).unwrap_or_default();
     let hands = Hands { firewall: table, store: store.clone(), sms: hands.0, neighbours: hands.1 };
     let gateway = Gateway::new(domain, clock, outlet, hands, first);
@@ -112,7 +113,6 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     };
     tokio::spawn(reload_on(hangups, rules));
     let ending = tokio::spawn(wait_for_the_end(pages, closing, stop));
-    tokio::spawn(memory::keep_small());
     store.keep_terms(TERMS_AFTER);
     info!(version = env!("CARGO_PKG_VERSION"), store = config.store.id, "open");
     gateway.run(stopped, config.firewall.on_stop).await;

@@ -60,6 +60,13 @@ impl Counters {
             control: Arc::default(),
         }
     }
+
+    /// How often guests and strangers were answered; wraps.
+    pub(super) fn answered(&self) -> u32 {
+        let [pages, redirects] =
+            [&self.portal, &self.intercept].map(|counts| counts.served.load(Ordering::Relaxed));
+        pages.wrapping_add(redirects)
+    }
 }
 
 /// Today's figures, for the staff page. Without a trusted clock there is no today.

@@ -162,6 +162,11 @@ fn no_start_that_fails_opens_the_network_after_a_reboot() {
         gateway.configure(&settings);
         assert_eq!(refused(&lab, &gateway, why), [0, 0], "{why}");
     }
+    // The init script's way, which never comes to a start.
+    lab.router.exec(&["nft", "delete", "table", "inet", "maitred"]).ok();
+    gateway.configure(&Settings::new().with("[nonsense]", "a = 1"));
+    assert!(!gateway.command(&["check", "--wall"]).success);
+    assert_eq!([reach(&lab.guests[0]), reach(&lab.guests[1])], [0, 0]);
     // A folder that others can write to, in the way of the lock.
     lab.router.exec(&["nft", "delete", "table", "inet", "maitred"]).ok();
     gateway.configure(&Settings::new());
