@@ -122,10 +122,10 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     let plan = Arc::new(worker::own(&mut kernel, plan)?);
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
     let (marks, forgotten) = sync_channel(ORDERS);
-    let (mut forgetting, shared) = (Netfilter::open()?, Arc::clone(&plan));
+    let (mut forgetting, mask) = (Netfilter::open()?, plan.mark_mask);
     std::thread::Builder::new()
         .name("conntrack".into())
-        .spawn(move || worker::forget_connections(&mut forgetting, &shared, &forgotten))?;
+        .spawn(move || conntrack::forget_each(&mut forgetting, mask, &forgotten))?;
     worker::watch(kernel.port(), Arc::clone(&plan), inbox.clone())?;
     // Unlike the standard one, this channel takes memory only for what waits in it.
     let (orders, queue) = mpsc::channel(ORDERS);

@@ -45,6 +45,7 @@ pub(super) fn set(name: &str, (key_type, key_len): (u32, usize), flags: u32) -> 
         data: None,
         size: None,
         timeout_ms: None,
+        gc_interval_ms: None,
         exprs: Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,14 +13,13 @@ use super::fixed::fixed_elements;
 use super::monitor::Monitor;
 use super::ruleset::{Plan, TABLE};
 use super::socket::{Netfilter, NetfilterError};
-use super::{FirewallError, Found, NotOpened, conntrack, garden, parts, pass, sessions};
+use super::{FirewallError, Found, NotOpened, garden, parts, pass, sessions};
 use crate::adapters::inbox::Inbox;
 use crate::config::OnStop;
 use crate::domain::effect::{Firewall, Grant, Pass};
 use crate::domain::event::Event;
 use crate::domain::garden::Garden;
 use crate::domain::names::Mac;
-use crate::wire::conntrack::MarkFilter;
 use crate::wire::nft::keys::datatype;
 use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 
@@ -320,22 +319,6 @@ impl Worker {
         };
         if let Err(problem) = outcome {
             error!(%problem, ?on_stop, "leaving the table as it is");
-        }
-    }
-}
-
-/// Forgets the connections of each mark that comes, both families at once. A walk over 50,000 of
-/// them takes the processor for 17 ms, and whoever is being answered must not wait for it.
-pub(super) fn forget_connections(kernel: &mut Netfilter, plan: &Plan, marks: &Receiver<u32>) {
-    if let Err(problem) = conntrack::run_when_idle() {
-        warn!(%problem, "forgetting connections may delay answers");
-    }
-    for mark in marks {
-        match kernel.forget(MarkFilter { mark, mask: plan.mark_mask }) {
-            Err(problem) if problem.errno() != Some(libc::ENOENT) => {
-                warn!(%problem, "forgetting connections failed");
-            }
-            _ => {}
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct Set {
     /// The most elements it may hold.
     pub size: Option<u32>,
     pub timeout_ms: Option<u64>,
+    /// How often the kernel walks the set and frees what has expired, each second if not given.
+    pub gc_interval_ms: Option<u32>,
     /// Kinds of expression that every element has.
     pub exprs: Vec<Expr>,
 }
@@ -155,6 +157,9 @@ impl Set {
         if let Some(ms) = self.timeout_ms {
             a.u64(11, ms);
         }
+        if let Some(ms) = self.gc_interval_ms {
+            a.u32(12, ms);
+        }
         a.bytes(13, &self.byte_orders());
         match self.exprs.as_slice() {
             [] => {}
@@ -192,6 +197,7 @@ impl Set {
             data,
             size,
             timeout_ms: f.opt_u64(11)?,
+            gc_interval_ms: f.get(12).map(|_| f.u32(12)).transpose()?.filter(|ms| *ms != 0),
             exprs,
         };
         Ok((f.name(1)?, set))
