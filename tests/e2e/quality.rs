@@ -111,8 +111,8 @@ fn volume(datagrams: usize) -> usize {
     datagrams.div_ceil(2) * 1028 + datagrams / 2 * 1048
 }
 
-#[test]
-fn quotas_end_with_the_packet_that_reaches_them() {
+/// What passes of each quota, on a router prepared by `before`.
+fn quotas(before: fn(&Lab)) {
     let quota = 100_000;
     for (key, port) in [
         ("upload_quota", Internet::SINK),
@@ -120,6 +120,7 @@ fn quotas_end_with_the_packet_that_reaches_them() {
         ("download_quota", Internet::ECHO),
     ] {
         let mut lab = Lab::new(1);
+        before(&lab);
         let gateway = lab.maitred(&zone(&format!("{key} = \"{quota}B\"")));
         let guest = &mut lab.guests[0];
         guest.join(Dhcp::Udhcpc);
@@ -133,6 +134,22 @@ fn quotas_end_with_the_packet_that_reaches_them() {
         assert!(used < quota && quota - used <= 1048, "{key}: {used} bytes: {up} up, {down} down");
         assert!(!lab.guests[0].online());
     }
+}
+
+#[test]
+fn quotas_end_with_the_packet_that_reaches_them() {
+    quotas(|_| {});
+}
+
+/// As mwan3 and others do, which choose an uplink by the mark.
+#[test]
+fn quotas_hold_where_others_write_into_the_mark() {
+    quotas(|lab| {
+        let commands = "add table inet others
+             add chain inet others marks { type filter hook prerouting priority mangle; }
+             add rule inet others marks ct mark set ct mark or 0x3f00";
+        lab.router.exec(&["nft", commands]).ok();
+    });
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //! has none, takes the long way and sets it.
 
 use super::parts::{
-    CT_ORIGINAL, GRANTED_MARK, Side, answer, cmp, ct, device, eq, ethernet, goto, granted, guest,
-    lookup, mask, mask_in, rule, sender,
+    CT_ORIGINAL, GRANTED_MARK, Side, answer, bit, cmp, ct, device, eq, ethernet, goto, granted,
+    guest, jump, lookup, mask, mask_in, rule, sender,
 };
 use super::pass::BLOCKED;
 use super::ruleset::{DOWN, Plan, QUOTA, UP};
@@ -16,6 +16,8 @@ use crate::wire::nft::object::Rule;
 
 /// Where the packets of sessions with a quota on both directions together go on.
 pub(super) const WITHIN: &str = "within";
+/// Where packets go whose mark is ours in part.
+const SHARED: &str = "shared_mark";
 
 impl Plan {
     pub(super) fn forward(&self) -> Vec<Rule> {
@@ -31,14 +33,22 @@ impl Plan {
     /// What guests who are online send and get. Downloads carry no source MAC: they are known by
     /// the mark that the upload left on the connection, and come as answers alone, from outside: an
     /// answer that comes from a guest network is forged.
+    ///
+    /// Mostly nobody else writes into the mark, and what is ours need not be cut out of it; that has
+    /// its price, too. No element matches a mark with others' bits in it.
     fn online(&self) -> Vec<Rule> {
-        let to = [answer(), self.outside(), self.session()];
+        let whole = || vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }];
+        let to = |mark| [answer(), self.outside(), mark];
         vec![
-            rule("guest_forward", self.from(), [verdict_of(UP)]),
-            rule("guest_forward", to, [verdict_of(DOWN)]),
+            rule("guest_forward", from(u32::MAX), [verdict_of(UP)]),
+            rule("guest_forward", to(whole()), [verdict_of(DOWN)]),
+            rule("guest_forward", [self.shared()], [jump(SHARED)]),
+            rule(SHARED, from(self.mark_mask), [verdict_of(UP)]),
+            rule(SHARED, to(self.session()), [verdict_of(DOWN)]),
             rule("guest_forward", [guest(MetaKey::IifName)], [goto("upload")]),
             rule("guest_forward", [guest(MetaKey::OifName)], [goto("download")]),
-            rule(WITHIN, [self.session()], [verdict_of(QUOTA)]),
+            rule(WITHIN, [whole()], [verdict_of(QUOTA)]),
+            rule(WITHIN, [self.shared(), self.session()], [verdict_of(QUOTA)]),
             rule(WITHIN, [answer()], [Expr::Verdict(Verdict::Drop)]),
             rule(WITHIN, [], [goto("deny")]),
         ]
@@ -74,7 +84,7 @@ impl Plan {
         let mut rules: Vec<_> = ours.map(add_bit).collect();
         rules.extend([
             rule("begin_beside", [], [goto("begin")]),
-            rule("begin", self.from(), [verdict_of(UP)]),
+            rule("begin", from(self.mark_mask), [verdict_of(UP)]),
             rule("begin", [], [Expr::Verdict(Verdict::Drop)]),
         ]);
         rules
@@ -90,15 +100,9 @@ impl Plan {
         [self.session(), vec![cmp(op, 0u32.to_ne_bytes())]].concat()
     }
 
-    /// Loads `ether saddr . mark`, of the mark the session's part, into registers 0 to 2, if the
-    /// packet goes the way that its connection began.
-    fn from(&self) -> [Vec<Expr>; 2] {
-        let station = vec![
-            Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R0 },
-            Expr::Ct { key: CtKey::Mark, dreg: Reg(2) },
-            mask_in(Reg(2), self.mark_mask),
-        ];
-        [ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_ORIGINAL])]), station]
+    /// Others have put bits of their own into the connection's mark.
+    fn shared(&self) -> Vec<Expr> {
+        ct(CtKey::Mark, bit(!self.mark_mask))
     }
 
     /// The packet came from no guest network. Comparing a few names costs less than a look-up.
@@ -107,6 +111,17 @@ impl Plan {
         let others = names.map(|data| Expr::Cmp { op: CmpOp::Neq, sreg: Reg::R0, data });
         std::iter::once(Expr::Meta { key: MetaKey::IifName, dreg: Reg::R0 }).chain(others).collect()
     }
+}
+
+/// Loads `ether saddr . mark`, of the mark these bits, into registers 0 to 2, if the packet goes the
+/// way that its connection began.
+fn from(bits: u32) -> [Vec<Expr>; 2] {
+    let mut station = vec![
+        Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R0 },
+        Expr::Ct { key: CtKey::Mark, dreg: Reg(2) },
+    ];
+    station.extend((bits != u32::MAX).then(|| mask_in(Reg(2), bits)));
+    [ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_ORIGINAL])]), station]
 }
 
 fn ether_device() -> Vec<Expr> {

@@ -364,6 +364,7 @@ fn chains(more: &[&'static str]) -> Vec<Chain> {
         "to_dns",
         "router",
         "within",
+        "shared_mark",
         "upload",
         "begin",
         "begin_beside",
