@@ -1,5 +1,5 @@
-//! The kernel's own tables are sized for a home. Made larger for a store, never smaller, while we
-//! may still write below `/proc/sys`.
+//! The kernel is set up for a home, and for programs rather than for forwarding. Its tables are made
+//! larger for a store, never smaller, while we may still write below `/proc/sys`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,18 @@ const NEIGHBOURS_MOST: u64 = 65_536;
 /// A device has an IPv4 address and a few of IPv6.
 const NEIGHBOURS_A_DEVICE: u64 = 4;
 
-/// Raises the limits of conntrack and of the neighbour tables, for so many devices. What cannot be
-/// raised stays: a container's kernel may refuse it.
-pub fn raise(devices: usize) {
+/// Looks for a socket before it looks for a route, for each packet of both families. It pays where most
+/// packets end; on a router it costs those that go on (the kernel's `ip-sysctl.rst`).
+const EARLY_DEMUX: &str = "/proc/sys/net/ipv4/ip_early_demux";
+
+/// Raises the limits of conntrack and of the neighbour tables, for so many devices, and spares what is
+/// forwarded the search for a socket of ours. What cannot be set stays: a container's kernel may
+/// refuse it.
+pub fn prepare(devices: usize) {
+    match fs::write(EARLY_DEMUX, "0") {
+        Ok(()) => info!(name = EARLY_DEMUX, "turned off"),
+        Err(problem) => info!(name = EARLY_DEMUX, %problem, "not turned off"),
+    }
     let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_kib(&text));
     for (path, wanted) in wishes(devices, memory.unwrap_or(0)) {
         raise_one(&path, wanted);

@@ -45,7 +45,7 @@ const STACK: usize = 512 << 10;
 
 pub(super) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     say_to_stderr();
-    sysctl::raise(config.zone.iter().map(|zone| zone.max_clients).sum());
+    sysctl::prepare(config.zone.iter().map(|zone| zone.max_clients).sum());
     privileges::give_up(config.store.user.as_deref(), &folders(config))
         .inspect_err(|_problem| wall::stand_by_config(config))?;
     let lock = Lock::take(&config.store.run_dir).inspect_err(|problem| {

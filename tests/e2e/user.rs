@@ -39,6 +39,9 @@ fn the_daemon_serves_as_an_ordinary_user() {
         assert_eq!(status(gateway.pid(), set), kept, "{set}");
     }
     assert_eq!(status(gateway.pid(), "NoNewPrivs"), "1");
+    // What needs root is done before it is dropped.
+    let demux = lab.router.exec(&["sysctl", "-n", "net.ipv4.ip_early_demux"]).ok();
+    assert_eq!(demux.trim(), "0");
     for thread in fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap().flatten() {
         let status = fs::read_to_string(thread.path().join("status")).unwrap();
         assert!(status.contains(&format!("CapEff:\t{kept}")), "{status}");
