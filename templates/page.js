@@ -1,5 +1,6 @@
 // What every page gains where scripts run; each works without. A second tap sends nothing. An answer
-// that is lost does not lock the page. ECMAScript 5, for the web views of old phones.
+// that is lost does not lock the page. Pictures wait until a slow phone has painted the page without.
+// ECMAScript 5, for the web views of old phones.
 (function () {
   var sent;
 
@@ -14,4 +15,12 @@
     setTimeout(ready, 10000);
   });
   addEventListener("pageshow", ready);
+
+  requestAnimationFrame(function () {
+    setTimeout(function () {
+      [].forEach.call(document.querySelectorAll("body noscript"), function (picture) {
+        picture.parentNode.innerHTML = picture.textContent;
+      });
+    });
+  });
 })();

@@ -49,6 +49,9 @@ async function story(page, look) {
   await page.goto("http://example.com/");
   const portal = new URL(page.url());
   check(portal.port === "2050", `not at the portal but at ${page.url()}`);
+  // They come after the page.
+  const seen = () => page.evaluate(() => [".logo img", ".hero img"].every((at) => document.querySelector(at)?.naturalWidth));
+  await until("the store's pictures", seen);
   await look("number");
   const shown = await fonts(page, "h1");
   check(language !== "zh-CN" || /CJK SC|WenQuanYi/.test(shown), `Chinese is shown in ${shown}`);
