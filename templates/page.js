@@ -18,8 +18,11 @@
 
   requestAnimationFrame(function () {
     setTimeout(function () {
-      [].forEach.call(document.querySelectorAll("body noscript"), function (picture) {
-        picture.parentNode.innerHTML = picture.textContent;
+      [].forEach.call(document.querySelectorAll("[data-src]"), function (place) {
+        var image = new Image();
+        image.alt = "";
+        image.src = place.getAttribute("data-src");
+        place.appendChild(image);
       });
     });
   });
