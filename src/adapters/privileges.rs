@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, chown, lchown};
 use std::path::Path;
 
 use caps::{CapSet, Capability, CapsHashSet};
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::{User, geteuid, setgid, setgroups, setuid};
 
@@ -47,6 +48,8 @@ pub fn give_up(user: Option<&str>, folders: &[Folder<'_>]) -> Result<(), Privile
         return Err(PrivilegeError::Missing(missing));
     }
     let kept = CapsHashSet::from(KEPT);
+    // It takes CAP_SETPCAP, as the next does.
+    let _ = being_root_gives_nothing();
     for dropped in caps::read(None, CapSet::Bounding).map_err(kernel)?.difference(&kept) {
         // Without CAP_SETPCAP the bounding set stays; no_new_privs closes that door as well.
         if caps::drop(None, CapSet::Bounding, *dropped).is_err() {
@@ -63,6 +66,14 @@ pub fn give_up(user: Option<&str>, folders: &[Folder<'_>]) -> Result<(), Privile
         .map_err(kernel)?;
     caps::set(None, CapSet::Effective, &kept).map_err(kernel)?;
     prctl::set_no_new_privs().map_err(kernel)
+}
+
+/// A program that we start gets no capability for running as root (capabilities(7), `SECBIT_NOROOT`).
+#[allow(unsafe_code)]
+fn being_root_gives_nothing() -> nix::Result<()> {
+    let bits = libc::SECBIT_NOROOT | libc::SECBIT_NOROOT_LOCKED;
+    // SAFETY: the kernel reads a number.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits) }).map(drop)
 }
 
 fn become_user(name: &str, folders: &[Folder<'_>]) -> Result<(), PrivilegeError> {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 use crate::captive_api;
-use crate::lab::{Dhcp, Ears, Lab, Settings, WEB_V6, until};
+use crate::lab::{Dhcp, Ears, Lab, Settings, WEB_V4, WEB_V6, until};
 
 /// Every system has this one.
 const USER: &str = "nobody";
@@ -85,6 +85,25 @@ fn the_daemon_serves_as_an_ordinary_user() {
     gateway.run();
     assert!(guest.online() && stranger.online());
     gateway.json(&["stats"]);
+}
+
+#[test]
+fn the_modems_program_has_no_capabilities() {
+    let mut lab = Lab::new(1);
+    let [program, told] = ["sms_tool", "told"].map(|name| lab.folder().join(name));
+    let script = format!("#!/bin/sh\ncp /proc/self/status {}\necho sms sent\n", told.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let modem = format!("provider = \"modem\"\ntool = \"sms_tool\"\nprogram = {program:?}");
+    let gateway = lab.maitred(&Settings::new().with("[sms]", &modem));
+    lab.guests[0].join(Dhcp::Udhcpc);
+    lab.guests[0].ask_code(&gateway, &format!("http://{WEB_V4}/"));
+    let status = until(Duration::from_secs(5), "the program to run", || {
+        fs::read_to_string(&told).ok().filter(|text| text.contains("CapAmb:"))
+    });
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert!(status.contains(&format!("{set}:\t0000000000000000")), "{status}");
+    }
 }
 
 #[test]

@@ -44,17 +44,20 @@ impl Settings {
     }
 
     fn write(&self, folder: &Path) -> PathBuf {
+        let spool = format!("provider = \"spool\"\ndir = \"{}/spool\"", folder.display());
         let mut text = format!(
             "[store]\nid = \"lab-1\"\nname = \"Lab\"\ntime_zone = \"CST-8\"\n\
              state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\
              commit_every = \"200ms\"\n{2}\n\n\
-             [sms]\nprovider = \"spool\"\ndir = \"{0}/spool\"\n\n\
+             [sms]\n{3}\n\n\
              [staff]\nlisten = \"{STAFF_V4}:8080\"\npassword_hash = \"{1}\"\n",
             folder.display(),
             password_hash(folder),
             self.0.get("[store]").map_or("clock = \"always\"", String::as_str),
+            self.0.get("[sms]").unwrap_or(&spool),
         );
-        for (header, body) in self.0.iter().filter(|(header, _)| *header != "[store]") {
+        let more = |header: &str| !["[store]", "[sms]"].contains(&header);
+        for (header, body) in self.0.iter().filter(|(header, _)| more(header)) {
             write!(text, "\n{header}\n{body}\n").unwrap();
         }
         let file = folder.join("maitred.toml");
