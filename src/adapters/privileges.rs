@@ -71,7 +71,9 @@ pub fn give_up(user: Option<&str>, folders: &[Folder<'_>]) -> Result<(), Privile
 /// A program that we start gets no capability for running as root (capabilities(7), `SECBIT_NOROOT`).
 #[allow(unsafe_code)]
 fn being_root_gives_nothing() -> nix::Result<()> {
-    let bits = libc::SECBIT_NOROOT | libc::SECBIT_NOROOT_LOCKED;
+    // A whole register, as the kernel reads it.
+    let bits = (libc::SECBIT_NOROOT | libc::SECBIT_NOROOT_LOCKED).unsigned_abs();
+    let bits = libc::c_ulong::from(bits);
     // SAFETY: the kernel reads a number.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits) }).map(drop)
 }

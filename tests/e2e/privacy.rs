@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
 use maitred::adapters::store::journal::Groups;
@@ -13,7 +14,7 @@ use maitred::domain::names::{GuestKey, Phone};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::lab::{Dhcp, Gateway, Guest, Hq, Lab, Mood, Settings};
+use crate::lab::{Dhcp, Gateway, Guest, Hq, Lab, Mood, Settings, until};
 
 const PORTAL: &str = "http://10.77.0.1:2050";
 pub(crate) const OPENID: &str = "oWifi_7f3kQ-AbCdEf";
@@ -45,8 +46,10 @@ pub(crate) fn trade(lab: &mut Lab, gateway: &Gateway) {
     three.follow(three.get(&back));
     assert!(one.online() && two.online() && three.online());
     one.submit(&page, "/logout", &[]);
+    // Its end is on disk; killed this soon, the table may still have it until the next start reads that.
     gateway.kill9();
     gateway.run();
+    until(Duration::from_secs(2), "the logout to hold", || (!one.online()).then_some(()));
     one.log_in(gateway);
     // Where HQ makes the guest keys there is no answer.
     gateway.command(&["guest", "show", &two.phone]);

@@ -11,7 +11,7 @@ use super::socket::{Netfilter, NetfilterError};
 use crate::wire::conntrack::{CT_DELETE, MarkFilter};
 use crate::wire::nft::attr::Attrs;
 
-/// From a grant or a revoke to the walks, in which its guest is answered.
+/// How long a walk waits after a grant or a revoke: its guest is answered by then.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(10);
 
 /// Forgets the connections of each mark that comes, both families at once. A walk over 50,000 of

@@ -34,8 +34,8 @@ impl Plan {
     /// the mark that the upload left on the connection, and come as answers alone, from outside: an
     /// answer that comes from a guest network is forged.
     ///
-    /// Mostly nobody else writes into the mark, and what is ours need not be cut out of it; that has
-    /// its price, too. No element matches a mark with others' bits in it.
+    /// To cut our part out of the mark has its price, too: it is done where others write into it. No
+    /// element matches a mark with others' bits.
     fn online(&self) -> Vec<Rule> {
         let whole = || vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }];
         let to = |mark| [answer(), self.outside(), mark];
