@@ -4,7 +4,6 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
-use ed25519_dalek::SigningKey;
 use maitred::adapters::control::{self, VERSION};
 use maitred::adapters::http::brand::{Brand, Parts};
 use maitred::adapters::http::catalogue::Catalogues;
@@ -29,6 +28,7 @@ use maitred::wire::nft::keys;
 use maitred::wire::nft::message::{Reply, replies};
 use maitred::wire::nft::object::{Chain, Rule, Set, Table};
 use maitred::wire::{dhcp, evidence, ra, route};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -258,9 +258,9 @@ pub fn syn(bytes: &[u8]) {
 /// The text behind `/f/`.
 pub fn token(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let key = SigningKey::from_bytes(&[7; 32]);
+    let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let card = Card::new(STORE, ZONE, GUEST);
-    let keys = [[0xff; 32], key.verifying_key().to_bytes()];
+    let keys = [[0xff; 32], key.public_key().as_ref().try_into().unwrap()];
     if let Ok(token) = Token::verify(text, &keys, card, NOW.wall) {
         assert_eq!(token.mint(&key), text, "a second spelling of a token");
     }

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// What the pure domain may not name: the roads to sockets, files, threads, clocks.
 const IMPURE: &[&str] = &[
+    "ring::rand",
     "std::env",
     "std::fs",
     "std::io",
@@ -41,11 +42,12 @@ const IMPURE: &[&str] = &[
 const PURE_CRATES: &[&str] = &[
     "argon2",
     "crypto_box",
+    "curve25519_dalek",
     "data_encoding",
-    "ed25519_dalek",
     "hmac",
     "jiff",
     "rand",
+    "ring",
     "serde",
     "sha2",
     "subtle",

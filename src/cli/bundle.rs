@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
+use ring::signature::KeyPair as _;
 use serde_json::{Map, Value, json};
 
 use super::token;
@@ -102,7 +103,8 @@ fn sign(path: &Path, key: &Path, out: &Path) -> anyhow::Result<()> {
     let signed = bundle::sign(&json, &key);
     let store = Draft::load(path)?.0.remove("store").unwrap_or_default();
     // As a store reads it.
-    bundle::read(&signed, key.verifying_key().as_bytes(), store.as_str().unwrap_or_default())?;
+    let public = key.public_key().as_ref().try_into()?;
+    bundle::read(&signed, &public, store.as_str().unwrap_or_default())?;
     anyhow::ensure!(signed.len() as u64 <= bundle::LONGEST, "it has too many bytes");
     write(out, &signed)
 }

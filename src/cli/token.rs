@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use data_encoding::BASE64;
-use ed25519_dalek::SigningKey;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use super::print;
 use crate::clock::{Clock, Trust};
@@ -70,7 +70,7 @@ fn generate(path: &Path) -> anyhow::Result<String> {
         .with_context(|| format!("cannot make {}", path.display()))?;
     writeln!(file, "{}", BASE64.encode(&seed))?;
     file.sync_all()?;
-    Ok(BASE64.encode(SigningKey::from_bytes(&seed).verifying_key().as_bytes()))
+    Ok(BASE64.encode(read_key(path)?.public_key().as_ref()))
 }
 
 fn mint(wanted: &Mint, now: WallTime) -> anyhow::Result<String> {
@@ -87,11 +87,10 @@ fn mint(wanted: &Mint, now: WallTime) -> anyhow::Result<String> {
     Ok(token.mint(&read_key(&wanted.key)?))
 }
 
-pub(super) fn read_key(path: &Path) -> anyhow::Result<SigningKey> {
+pub(super) fn read_key(path: &Path) -> anyhow::Result<Ed25519KeyPair> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let seed = BASE64.decode(text.trim().as_bytes()).ok();
-    let seed: Option<[u8; 32]> = seed.and_then(|seed| seed.try_into().ok());
-    let seed = seed.with_context(|| format!("{} is not a key of ours", path.display()))?;
-    Ok(SigningKey::from_bytes(&seed))
+    seed.and_then(|seed| Ed25519KeyPair::from_seed_unchecked(&seed).ok())
+        .with_context(|| format!("{} is not a key of ours", path.display()))
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::domain::auth::signature::is_key;
+
 /// A length of time: `"90s"`, `"5m"`, `"4h 30m"`, `"2d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Length(pub Duration);
@@ -140,7 +142,7 @@ impl<'de> Deserialize<'de> for PublicKey {
         let text = String::deserialize(deserializer)?;
         let bytes = data_encoding::BASE64.decode(text.as_bytes()).ok();
         let key: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
-        key.filter(|key| ed25519_dalek::VerifyingKey::from_bytes(key).is_ok())
+        key.filter(is_key)
             .map(Self)
             .ok_or_else(|| bad(&text, "an Ed25519 public key: 32 bytes in base64"))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use askama::Template;
-use ed25519_dalek::SigningKey;
+use ring::signature::Ed25519KeyPair;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -67,7 +67,7 @@ pub(super) struct Desk {
     token: crate::config::Secret,
     /// In safe mode.
     seal: Option<Seal>,
-    key: SigningKey,
+    key: Ed25519KeyPair,
     lifetime: Duration,
     secrets: Secrets,
     stores: Vec<Store>,
@@ -82,7 +82,12 @@ struct Heard {
 }
 
 impl Desk {
-    pub(super) fn new(settings: &Settings, key: SigningKey, secrets: Secrets, book: Book) -> Self {
+    pub(super) fn new(
+        settings: &Settings,
+        key: Ed25519KeyPair,
+        secrets: Secrets,
+        book: Book,
+    ) -> Self {
         let wechat = &settings.wechat;
         let seal = |key| Seal { key, app_id: wechat.app_id.clone() };
         Self {

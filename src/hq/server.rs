@@ -11,9 +11,9 @@ use axum::extract::{DefaultBodyLimit, Query as FromQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use data_encoding::HEXLOWER;
-use ed25519_dalek::SigningKey;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use ring::signature::Ed25519KeyPair;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -62,7 +62,7 @@ pub enum HqError {
 /// Serves until `stop` is ready; `key` signs the tokens.
 pub async fn run(
     settings: Settings,
-    key: SigningKey,
+    key: Ed25519KeyPair,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), HqError> {
     let (keys, made) = keys::load_or_make(&settings.state_dir)?;
@@ -253,7 +253,7 @@ mod tests {
             tickets_per_day = 2\n\
             [[store]]\nid = \"s2\"\nportal = \"http://two\"\ntoken = \"two\"\n";
         let settings: Settings = toml::from_str(text).unwrap();
-        let key = SigningKey::from_bytes(&[7; 32]);
+        let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
         let secrets = Secrets { guest_key: [5; 32], voucher_key: [0; 32] };
         let desk = Desk::new(&settings, key, secrets, Book::open(folder).unwrap());
         let office = Arc::new(Office {

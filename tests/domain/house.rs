@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
 use maitred::domain::auth::follow::{Card, Token};
 use maitred::domain::effect::{Answer, Effect, Firewall, Pass, Record, Report, View};
 use maitred::domain::event::{Ask, Client, Command, Consent, Event, Evidence, Language, Sighting};
@@ -13,6 +12,7 @@ use maitred::domain::names::{
 };
 use maitred::domain::policy::{AlarmPolicy, CodePolicy, Limits, Policy, VisitPolicy, ZonePolicy};
 use maitred::domain::{Domain, Secrets};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 pub(crate) const ZONE: ZoneId = ZoneId(0);
 pub(crate) const WALL: i64 = 1_800_000_000_000;
@@ -33,8 +33,8 @@ pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub(crate) fn signer() -> SigningKey {
-    SigningKey::from_bytes(&[7; 32])
+pub(crate) fn signer() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
 }
 
 pub(crate) fn policy() -> Policy {
@@ -66,7 +66,7 @@ pub(crate) fn policy() -> Policy {
             countries: vec!["86".into()],
             alarm: AlarmPolicy::QUIET,
         },
-        follow_keys: vec![signer().verifying_key().to_bytes()],
+        follow_keys: vec![signer().public_key().as_ref().try_into().unwrap()],
         seal_key: None,
         pass: None,
         visit: VisitPolicy { leave_after: seconds(300), merge_gap: seconds(900) },

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ring::signature::Ed25519KeyPair;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -32,6 +32,7 @@ use crate::adapters::client::{self, ClientError};
 use crate::adapters::http::brand::{Brand, Brands, Parts, kind};
 use crate::adapters::inbox::Inbox;
 use crate::config::{Colour, Config, PICTURES_MAX, Secret, Words, display_name};
+use crate::domain::auth::signature::is_signed;
 use crate::domain::effect::{Answer, Report};
 use crate::domain::event::{Command, Event};
 
@@ -129,10 +130,10 @@ impl<'de> Deserialize<'de> for Encoded {
 pub fn read(bytes: &[u8], key: &[u8; 32], store: &str) -> Result<Bundle, BundleError> {
     let place = bytes.iter().position(|byte| *byte == b'\n').ok_or(BundleError::Signature)?;
     let (signature, json) = (&bytes[..place], &bytes[place + 1..]);
-    let signature = BASE64.decode(signature).ok().and_then(|bytes| bytes.try_into().ok());
-    let signature = Signature::from_bytes(&signature.ok_or(BundleError::Signature)?);
-    let key = VerifyingKey::from_bytes(key).map_err(|_| BundleError::Signature)?;
-    key.verify_strict(&[PREFIX, json].concat(), &signature).map_err(|_| BundleError::Signature)?;
+    let signature = BASE64.decode(signature).map_err(|_| BundleError::Signature)?;
+    if !is_signed(&[PREFIX, json].concat(), &signature, key) {
+        return Err(BundleError::Signature);
+    }
     let bundle: Bundle = serde_json::from_slice(json).map_err(BundleError::Malformed)?;
     if bundle.store != "*" && bundle.store != store {
         return Err(BundleError::Store(bundle.store));
@@ -145,9 +146,9 @@ pub fn read(bytes: &[u8], key: &[u8; 32], store: &str) -> Result<Bundle, BundleE
 }
 
 /// Signs a bundle's JSON, as HQ does.
-pub fn sign(json: &str, key: &SigningKey) -> Vec<u8> {
+pub fn sign(json: &str, key: &Ed25519KeyPair) -> Vec<u8> {
     let signature = key.sign(&[PREFIX, json.as_bytes()].concat());
-    [BASE64.encode(&signature.to_bytes()).as_bytes(), b"\n", json.as_bytes()].concat()
+    [BASE64.encode(signature.as_ref()).as_bytes(), b"\n", json.as_bytes()].concat()
 }
 
 impl Look {

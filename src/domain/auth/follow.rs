@@ -16,9 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ring::signature::Ed25519KeyPair;
 use sha2::{Digest, Sha256};
 
+use super::signature::is_signed;
 use crate::domain::effect::Refusal;
 use crate::domain::names::{GuestKey, Mac, WallTime};
 
@@ -110,10 +111,10 @@ impl Card {
 
 impl Token {
     /// Signs the token: the text after `/f/`.
-    pub fn mint(&self, key: &SigningKey) -> String {
+    pub fn mint(&self, key: &Ed25519KeyPair) -> String {
         let mut bytes = self.signed();
         let signature = key.sign(&message(&bytes));
-        bytes.extend_from_slice(&signature.to_bytes());
+        bytes.extend_from_slice(signature.as_ref());
         BASE64URL_NOPAD.encode(&bytes)
     }
 
@@ -128,11 +129,7 @@ impl Token {
     ) -> Result<Self, Refusal> {
         let (token, signature) = Self::parse(text).ok_or(Refusal::BadToken)?;
         let message = message(&token.signed());
-        let signed = keys
-            .iter()
-            .filter_map(|key| VerifyingKey::from_bytes(key).ok())
-            .any(|key| key.verify_strict(&message, &signature).is_ok());
-        if !signed {
+        if !keys.iter().any(|key| is_signed(&message, &signature, key)) {
             return Err(Refusal::BadToken);
         }
         if token.card != card {
@@ -169,7 +166,7 @@ impl Token {
         bytes
     }
 
-    fn parse(text: &str) -> Option<(Self, Signature)> {
+    fn parse(text: &str) -> Option<(Self, [u8; 64])> {
         if text.len() != BASE64URL_NOPAD.encode_len(LENGTH) {
             return None;
         }
@@ -183,7 +180,7 @@ impl Token {
             expires: u32::from_be_bytes(take(&mut rest)?),
             nonce: take(&mut rest)?,
         };
-        Some((token, Signature::from_bytes(&take(&mut rest)?)))
+        Some((token, take(&mut rest)?))
     }
 }
 
@@ -263,14 +260,15 @@ fn short<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use ring::signature::KeyPair as _;
 
     use super::*;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const NOW: WallTime = WallTime(1_800_000_100_000);
 
-    fn key() -> SigningKey {
-        SigningKey::from_bytes(&[7; 32])
+    fn key(seed: u8) -> Ed25519KeyPair {
+        Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
     }
 
     fn token() -> Token {
@@ -284,13 +282,13 @@ mod tests {
     }
 
     fn verify(text: &str, now: Option<WallTime>) -> Result<Token, Refusal> {
-        let keys = [[0xff; 32], key().verifying_key().to_bytes()];
+        let keys = [[0xff; 32], key(7).public_key().as_ref().try_into().unwrap()];
         Token::verify(text, &keys, Card::new("s1", "guest", MAC), now)
     }
 
     #[test]
     fn a_good_token_reads_back() {
-        let text = token().mint(&key());
+        let text = token().mint(&key(7));
         assert_eq!(text.len(), 152);
         assert_eq!(verify(&text, Some(NOW)), Ok(token()));
         assert_eq!(token().expires(), WallTime(1_800_000_600_000));
@@ -303,7 +301,7 @@ mod tests {
             Card::new("s1", "guest", Mac([2, 0, 0, 0, 0, 2])),
             Card::new("s1", "other", MAC),
         ] {
-            let text = Token { card: elsewhere, ..token() }.mint(&key());
+            let text = Token { card: elsewhere, ..token() }.mint(&key(7));
             assert_eq!(verify(&text, Some(NOW)), Err(Refusal::TokenElsewhere));
         }
         // The parts of a scene cannot be shifted into one another.
@@ -312,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_token_has_its_time() {
-        let text = token().mint(&key());
+        let text = token().mint(&key(7));
         let at = |seconds: i64| verify(&text, Some(WallTime(seconds * 1000)));
         assert_eq!(verify(&text, None), Err(Refusal::ClockUntrusted));
         assert_eq!(at(1_800_000_599), Ok(token()));
@@ -320,14 +318,14 @@ mod tests {
         assert_eq!(at(1_799_999_700), Ok(token()));
         assert_eq!(at(1_799_999_699), Err(Refusal::BadToken));
         let day = Token { expires: token().issued + 86_401, ..token() };
-        assert_eq!(verify(&day.mint(&key()), Some(NOW)), Err(Refusal::BadToken));
+        assert_eq!(verify(&day.mint(&key(7)), Some(NOW)), Err(Refusal::BadToken));
         let backwards = Token { expires: token().issued - 1, ..token() };
-        assert_eq!(verify(&backwards.mint(&key()), Some(NOW)), Err(Refusal::BadToken));
+        assert_eq!(verify(&backwards.mint(&key(7)), Some(NOW)), Err(Refusal::BadToken));
     }
 
     #[test]
     fn another_key_signs_nothing() {
-        let text = token().mint(&SigningKey::from_bytes(&[8; 32]));
+        let text = token().mint(&key(8));
         assert_eq!(verify(&text, Some(NOW)), Err(Refusal::BadToken));
         let none = Token::verify(&text, &[], token().card, Some(NOW));
         assert_eq!(none, Err(Refusal::BadToken));
@@ -366,7 +364,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_changed_byte_makes_a_bad_token(place in 0..LENGTH, mask in 1u8..) {
-            let mut bytes = BASE64URL_NOPAD.decode(token().mint(&key()).as_bytes()).unwrap();
+            let mut bytes = BASE64URL_NOPAD.decode(token().mint(&key(7)).as_bytes()).unwrap();
             bytes[place] ^= mask;
             let text = BASE64URL_NOPAD.encode(&bytes);
             prop_assert_eq!(verify(&text, Some(NOW)), Err(Refusal::BadToken));

@@ -5,5 +5,6 @@ pub(in crate::domain) mod code;
 pub mod follow;
 pub(super) mod pumping;
 pub mod seal;
+pub mod signature;
 pub(in crate::domain) mod throttle;
 pub mod voucher;

@@ -1,10 +1,16 @@
 //! The desk against a simulated WeChat, and against those who are not.
 
+use ring::signature::KeyPair as _;
+
 use super::*;
 use crate::domain::names::Mac;
 
 const NOW: WallTime = WallTime(1_800_000_000_000);
 const APP: &str = "wx1";
+
+fn key() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
+}
 
 fn desk(folder: &tempfile::TempDir, safe: bool) -> Desk {
     let aes = if safe { format!("aes_key = \"{}\"\n", "A".repeat(43)) } else { String::new() };
@@ -16,12 +22,7 @@ fn desk(folder: &tempfile::TempDir, safe: bool) -> Desk {
     );
     let settings: Settings = toml::from_str(&text).unwrap();
     let book = Book::open(folder.path()).unwrap();
-    Desk::new(
-        &settings,
-        SigningKey::from_bytes(&[7; 32]),
-        Secrets { guest_key: [5; 32], voucher_key: [0; 32] },
-        book,
-    )
+    Desk::new(&settings, key(), Secrets { guest_key: [5; 32], voucher_key: [0; 32] }, book)
 }
 
 fn card(store: &str) -> Card {
@@ -65,7 +66,7 @@ fn token(answer: &str) -> Option<(String, Token)> {
     let link = answer.split_whitespace().find(|word| word.contains("/f/"))?;
     let (portal, rest) = link.split_once("/f/").unwrap();
     let text = rest.split('<').next().unwrap();
-    let keys = [SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes()];
+    let keys = [key().public_key().as_ref().try_into().unwrap()];
     let read = |store| Token::verify(text, &keys, card(store), Some(NOW)).ok();
     Some((portal.to_owned(), read("s1").or_else(|| read("s2")).unwrap()))
 }
