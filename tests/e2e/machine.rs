@@ -137,6 +137,10 @@ fn lossy_and_slow_links_keep_nobody_out() {
     };
     air(guest, "delay 100ms loss 3%");
     guest.join(Dhcp::Udhcpc);
+    // glibc asks again after five seconds, phones after one.
+    let resolver = guest.netns.resolv_conf();
+    let servers = std::fs::read_to_string(&resolver).unwrap();
+    std::fs::write(&resolver, format!("{servers}options timeout:1 attempts:4\n")).unwrap();
     let said = dig(&guest.netns, "+tries=3 +time=2 pay.garden.example A");
     assert_eq!(said.addresses(), [WEB_V4]);
     guest.log_in(&gateway);
