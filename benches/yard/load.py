@@ -13,66 +13,12 @@ import time
 import urllib.parse
 
 from . import http
-from .lab import DISCARD, ECHO, GARDEN_PORT, inside
+from .lab import ECHO, GARDEN_PORT, inside
 
-UDP_SEGMENT = 103  # linux/udp.h: the kernel cuts one send into datagrams of this size
-PAYLOAD = 18  # with UDP, IPv4, Ethernet and its checksum: a frame of 64 bytes
-BURST = 60
 # linux/netfilter/nfnetlink.h, nf_tables.h
 NFNL_SUBSYS_NFTABLES = 10
 NFT_MSG_NEWTABLE = 0
 NFT_MSG_DELTABLE = 2
-
-
-def tcp_gbits(contender, seconds):
-    """Guest 0 sends TCP through the router; what arrived, in Gbit/s."""
-    site, lab = contender.site, contender.lab
-    server = lab.spawn(lab.internet, "iperf3", "-s", "-1", "-B", site.far)
-    try:
-        for _ in range(50):
-            time.sleep(0.05)
-            words = ["iperf3", "-c", site.far, "-J", "-O", "1", "-t", str(seconds)]
-            ran = lab.run(site.guests, *words, "--connect-timeout", "1000", check=False)
-            report = json.loads(ran.stdout or "{}")
-            if "error" not in report:
-                return report["end"]["sum_received"]["bits_per_second"] / 1e9
-        raise SystemExit(f"iperf3 through {contender.name}: {report}")
-    finally:
-        lab.stop(server, kill=True)
-
-
-def small_packets(contender, seconds):
-    """Guest 0 sends 64-byte UDP as fast as it can; how many thousand a second arrived."""
-    site, lab = contender.site, contender.lab
-    sender = lab.fork(site.guests, flood, site.far)
-    try:
-        time.sleep(0.5)
-        before, began = arrived(lab, site.far_link), time.monotonic()
-        time.sleep(seconds)
-        after, ended = arrived(lab, site.far_link), time.monotonic()
-    finally:
-        lab.stop(sender)
-    rate = (after - before) / (ended - began) / 1000
-    if rate < 1:
-        raise SystemExit(f"{contender.name} forwards no packets of its granted guest")
-    return rate
-
-
-def flood(address):
-    os.sched_setaffinity(0, {0})
-    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sender.connect((address, DISCARD))
-    sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, PAYLOAD)
-    burst = bytes(PAYLOAD * BURST)
-    while True:
-        sender.send(burst)
-
-
-def arrived(lab, link):
-    """Packets that came in on a link of the internet."""
-    with inside(lab.internet), open("/proc/thread-self/net/dev") as counters:
-        line = next(line for line in counters if line.strip().startswith(f"{link}:"))
-    return int(line.split(":")[1].split()[1])
 
 
 def redirects(contender, connections, seconds):
@@ -290,12 +236,16 @@ def arrivals(contender, guests):
     return times, len(guests) - len(times)
 
 
-def idle_cpu(contenders, seconds):
-    """Percent of a core that each uses while nobody does anything."""
-    before = [contender.cpu() for contender in contenders]
-    time.sleep(seconds)
-    after = [contender.cpu() for contender in contenders]
-    return [(b - a) / seconds * 100 for a, b in zip(before, after)]
+def idle(contenders, seconds):
+    """What each takes while nobody does anything: percent of a core, and MB resident, the median of
+    ten looks."""
+    before, sizes = [one.cpu() for one in contenders], [[] for _ in contenders]
+    for _ in range(10):
+        time.sleep(seconds / 10)
+        for one, seen in zip(contenders, sizes):
+            seen.append(one.rss())
+    used = [(one.cpu() - then) / seconds * 100 for one, then in zip(contenders, before)]
+    return used, [statistics.median(seen) for seen in sizes]
 
 
 def restart_under_traffic(contender):

@@ -7,8 +7,8 @@ import signal
 import sys
 import time
 
-from . import load, phone
-from .contenders import Flushable, Limited, Maitred, Office, OpenNds, Portal
+from . import forward, load, phone
+from .contenders import Flushable, Least, Limited, Maitred, MaitredFw4, Office, OpenNds, PlainFw4, Portal
 
 CONNECTIONS = (1, 32, 256)
 REDIRECT_SECONDS = 5  # openNDS takes seconds to answer the first of 256
@@ -28,16 +28,15 @@ class Plan:
     """How much is done."""
 
     def __init__(self, quick):
-        self.rounds = 3 if quick else 5
-        self.seconds = 1 if quick else 3
+        self.rounds = 2 if quick else 5
         self.redirect_rounds = 1 if quick else 3
         self.logins = 20 if quick else 200
-        self.idle = 5 if quick else 30
+        self.idle = 5 if quick else 60
         self.garden = 2000 if quick else 10000
         self.flows = 50000
         self.staff_pages = 30 if quick else 200
         self.starts = 1 if quick else 3
-        self.page_loads = 20 if quick else 50
+        self.page_loads = 20 if quick else 100
         self.new_pages = 4 if quick else 20
 
 
@@ -86,21 +85,25 @@ def run(lab, folder, kinds, quick):
         granted = {c.name: c.grant_up_to(guests) for c in present}
         results[f"grants {guests}"] = {c.name: granted[c.name] for c in present if c in daemons}
         say(f"{guests} guests online")
+        more = []
         if guests == max(LEVELS) and ours:
-            limited = make(Limited)
-            limited.start()
-            limited.grant_up_to(guests)
-            present = [*present, limited]
-            say(f"{guests} guests online with limits")
-        results.update(forwarding(present, guests, plan))
-        if guests == max(LEVELS) and ours:
-            lab.stop(limited.process)
+            more = [make(kind) for kind in (Limited, PlainFw4, MaitredFw4, Least)]
+            for one in more:
+                one.start()
+                one.grant_up_to(guests)
+            say(f"{guests} guests online with limits, and beside fw4")
+        results.update(forwarding([*present, *more], guests, plan))
+        for one in more:
+            if one.process:
+                lab.stop(one.process)
         say(f"forwarding with {guests} guests")
+        resting = [c for c in present if c in daemons]
+        results[f"rss {guests}"] = {c.name: c.rss() for c in resting}
         if guests == 1000:
-            idle = [c for c in present if c in daemons]
-            results["idle"] = dict(zip([c.name for c in idle], load.idle_cpu(idle, plan.idle)))
+            figures = load.idle(resting, plan.idle)
+            for what, values in zip(("idle", "rss 1000"), figures):
+                results[what] = dict(zip([c.name for c in resting], values))
             say("idle")
-        results[f"rss {guests}"] = {c.name: c.rss() for c in present if c in daemons}
     results["logins"] = {}
     for contender in daemons:
         with others_paused(daemons, contender):
@@ -155,15 +158,11 @@ def redirects(daemons, connections, plan):
 
 
 def forwarding(present, guests, plan):
-    tcp = {c.name: [] for c in present}
-    udp = {c.name: [] for c in present}
-    for _ in range(plan.rounds):
-        for contender in present:
-            tcp[contender.name].append(load.tcp_gbits(contender, plan.seconds))
-            udp[contender.name].append(load.small_packets(contender, plan.seconds))
+    tcp = forward.in_turns(present, forward.tcp, plan.rounds)
+    udp = forward.in_turns(present, forward.small_packets, plan.rounds)
     return {
-        f"tcp {guests}": {name: load.median(values) for name, values in tcp.items()},
-        f"packets {guests}": {name: load.median(values) for name, values in udp.items()},
+        f"tcp {guests}": {name: size * 8 / 1e9 for name, (size, _) in tcp.items()},
+        f"packets {guests}": {name: count / 1000 for name, (_, count) in udp.items()},
     }
 
 

@@ -16,6 +16,11 @@ def markdown(results):
     limited = "10,000 guests with rates and quotas"
     table.ratio("tcp 10000", f"TCP, {limited}, Gbit/s", 0.82, "maitred with limits")
     table.ratio("packets 10000", f"64-byte packets, {limited}, k/s", 0.82, "maitred with limits")
+    both = "10,000 guests online, OpenWrt's fw4 on both"
+    pair = ("maitred with fw4", "plain NAT with fw4")
+    table.ratio("tcp 10000", f"TCP, {both}, Gbit/s", 0.97, *pair)
+    table.ratio("packets 10000", f"64-byte packets, {both}, k/s", 0.90, *pair)
+    table.least("packets 10000", "64-byte packets, one set of MACs in nf_tables and no more, k/s")
     for guests in (1000, 10000):
         table.row(f"grants {guests}", f"grants a second, up to {guests:,}", "{:,.0f}".format)
     for what, name, budget in (
@@ -44,7 +49,7 @@ def markdown(results):
             table.row(metric, "— for each core that the daemon uses", core, "≥ 20,000", enough)
     table.times(results.get("arrivals", {}), "200 new phones at once: redirect, ms (p50, p99)", 50)
     for guests, budget in ((0, 6), (1000, 7.5), (10000, 20)):
-        what = f"memory, {guests:,} guests, MB"
+        what = f"memory, {guests:,} {'silent ' if guests == 1000 else ''}guests, MB"
         table.most(f"rss {guests}", what, "{:.1f}".format, budget)
     idle = "processor, 1,000 silent guests, % of a core"
     table.most("idle", idle, "{:.2f}".format, 0.5)
@@ -113,21 +118,26 @@ class Table:
             budget and (lambda one: one["p99"] <= budget and not one.get("failed")),
         )
 
-    def ratio(self, metric, what, budget, ours=NAMES[0]):
+    def ratio(self, metric, what, budget, ours=NAMES[0], plain=NAMES[2]):
         """As measured, and the share of plain NAT's figure."""
-        found = dict(self.results.get(metric, {}))
-        plain = found.get("plain NAT")
-        if ours != NAMES[0]:
-            found = {k: v for k, v in found.items() if k in (ours, "plain NAT")}
-            found[NAMES[0]] = found.pop(ours) if ours in found else None
-            found = {k: v for k, v in found.items() if v is not None}
+        measured = self.results.get(metric, {})
+        shown = zip(NAMES, (ours, NAMES[1] if ours == NAMES[0] else None, plain))
+        found = {column: measured[name] for column, name in shown if name in measured}
+        base = found.get(NAMES[2])
+        kept = (lambda value: value >= budget * base) if base else None
+        self.row(found, what, lambda value: share(value, base), f"(≥ {budget:.2f})", kept)
 
-        def show(value):
-            share = f" ({value / plain:.2f})" if plain and value is not plain else ""
-            return f"{value:,.1f}{share}" if value < 100 else f"{value:,.0f}{share}"
+    def least(self, metric, what):
+        """What the kernel leaves of plain NAT's figure to whoever looks at MACs at all."""
+        measured = self.results.get(metric, {})
+        found = {NAMES[2]: measured["least nf_tables"]} if "least nf_tables" in measured else {}
+        self.row(found, what, lambda value: share(value, measured.get(NAMES[2])))
 
-        kept = (lambda value: round(value / plain, 2) >= budget) if plain else None
-        self.row(found, what, show, f"(≥ {budget:.2f})", kept)
+
+def share(value, base):
+    """A rate, and what part it is of another."""
+    part = f" ({value / base:.3f})" if base and value is not base else ""
+    return f"{value:,.1f}{part}" if value < 100 else f"{value:,.0f}{part}"
 
 
 def middle(values):

@@ -38,7 +38,11 @@ fn wishes(devices: usize, memory_kib: u64) -> Vec<(PathBuf, u64)> {
     let devices = u64::try_from(devices).unwrap_or(NEIGHBOURS_MOST);
     let neighbours = devices.saturating_mul(NEIGHBOURS_A_DEVICE).min(NEIGHBOURS_MOST);
     // Below the first nothing is tidied away; above the third nobody new is found.
-    let mut all = vec![("net/netfilter/nf_conntrack_max".to_owned(), connections)];
+    // As many chains as connections, which is how the kernel begins (`nf_conntrack-sysctl.rst`). It lets
+    // the first network namespace alone set them.
+    let mut all = ["max", "buckets"]
+        .map(|what| (format!("net/netfilter/nf_conntrack_{what}"), connections))
+        .to_vec();
     for family in ["ipv4", "ipv6"] {
         for (step, share) in [(1, 4), (2, 2), (3, 1)] {
             let name = format!("net/{family}/neigh/default/gc_thresh{step}");
@@ -75,9 +79,9 @@ mod tests {
         let wanted = |devices, memory| -> Vec<u64> {
             wishes(devices, memory).into_iter().map(|(_, wanted)| wanted).collect()
         };
-        assert_eq!(wanted(300, 64 << 10)[..4], [16_384, 300, 600, 1200]);
-        assert_eq!(wanted(10_000, 8 << 20)[..4], [65_536, 10_000, 20_000, 40_000]);
-        assert_eq!(wanted(usize::MAX, 1 << 20)[3], 65_536);
+        assert_eq!(wanted(300, 64 << 10)[..5], [16_384, 16_384, 300, 600, 1200]);
+        assert_eq!(wanted(10_000, 8 << 20)[..5], [65_536, 65_536, 10_000, 20_000, 40_000]);
+        assert_eq!(wanted(usize::MAX, 1 << 20)[4], 65_536);
         assert_eq!(total_kib("MemTotal:      24684224 kB\nMemFree: 1 kB\n"), Some(24_684_224));
         assert_eq!(total_kib("nonsense"), None);
     }

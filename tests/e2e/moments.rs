@@ -3,8 +3,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use crate::lab::{BRIDGES, Dhcp, Lab, Settings, WEB_V4, WEB_V6};
+use crate::lab::{BRIDGES, Dhcp, Lab, Settings, WEB_V4, WEB_V6, until};
 use crate::leaks::{ZONE, probe};
 
 /// One stranger pings without a pause, the other runs all probes, while `happens` goes on, round
@@ -91,7 +92,9 @@ fn before_the_interface_is_there() {
     BRIDGES[0].build(&lab.router);
     lab.router.ip("link set guest1 master br-guest up");
     lab.guests[0].join(Dhcp::Udhcpc);
-    assert!(lab.guests[0].ping(crate::lab::ROUTER_V4, 1) == 1, "the pings have a way");
+    until(Duration::from_secs(5), "the pings to have a way", || {
+        (lab.guests[0].ping(crate::lab::ROUTER_V4, 1) == 1).then_some(())
+    });
     assert_eq!(tap.packets(), Vec::<String>::new());
 }
 

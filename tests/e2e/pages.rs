@@ -126,7 +126,8 @@ fn the_pages_say_when_the_line_is_down() {
     until(Duration::from_secs(6), "the page to say so", || {
         page(stranger).body.contains(down).then_some(())
     });
-    assert!(page(stranger).has_form("/phone"));
+    let first = page(stranger);
+    assert!(first.has_form("/phone") && first.body.contains(".notice{"), "{first:#?}");
     let told = page(online);
     assert!(told.body.contains("the line is down</h1>"), "{told:#?}");
     assert_eq!(gateway.json(&["status"])["line"], "down");
