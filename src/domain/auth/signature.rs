@@ -88,7 +88,8 @@ mod tests {
             let mut carry = 1;
             for (byte, more) in signature[32..].iter_mut().zip(order) {
                 let sum = u16::from(*byte) + u16::from(more) + carry;
-                (*byte, carry) = (sum as u8, sum >> 8);
+                let [low, high] = sum.to_le_bytes();
+                (*byte, carry) = (low, high.into());
             }
             prop_assert!(!is_signed(&message, &signature, ours.verifying_key().as_bytes()));
         }
