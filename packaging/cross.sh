@@ -61,9 +61,11 @@ for target in "$@"; do
         build)
             # What aborts on a panic never unwinds: the tables for it would be a seventh of the file.
             # Without its default features the library prints no backtrace, which needs symbols.
+            # A panic says in which crate's file, not in which folder of this machine.
             CFLAGS='-fno-unwind-tables -fno-asynchronous-unwind-tables' \
+                CARGO_PROFILE_RELEASE_TRIM_PATHS=all \
                 cargo-zigbuild build --release --locked --bin maitred --target "$name" \
-                -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size \
+                -Ztrim-paths -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size \
                 --config "$without_tables"
             cp "$CARGO_TARGET_DIR/$name/release/maitred" "dist/maitred-$target"
             ;;
