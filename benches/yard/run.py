@@ -31,7 +31,7 @@ class Plan:
         self.rounds = 2 if quick else 5
         self.redirect_rounds = 1 if quick else 3
         self.logins = 20 if quick else 200
-        self.idle = 5 if quick else 60
+        self.idle = 30 if quick else 60
         self.garden = 2000 if quick else 10000
         self.flows = 50000
         self.staff_pages = 30 if quick else 200
@@ -63,7 +63,7 @@ def run(lab, folder, kinds, quick):
     }
     results["start"] = {c.name: load.median(starts(c, plan.starts)) for c in daemons}
     say("started")
-    results["rss 0"] = {c.name: c.rss() for c in daemons}
+    results["rss 0"] = named(daemons, load.idle(daemons, plan.idle)[1])
     # openNDS makes its pages with scripts and services of a whole router.
     for contender in ours:
         figures, path, replies = load.portal_page(contender, READER)
@@ -100,9 +100,8 @@ def run(lab, folder, kinds, quick):
         resting = [c for c in present if c in daemons]
         results[f"rss {guests}"] = {c.name: c.rss() for c in resting}
         if guests == 1000:
-            figures = load.idle(resting, plan.idle)
-            for what, values in zip(("idle", "rss 1000"), figures):
-                results[what] = dict(zip([c.name for c in resting], values))
+            used, sizes = load.idle(resting, plan.idle)
+            results |= {"idle": named(resting, used), "rss 1000": named(resting, sizes)}
             say("idle")
     results["logins"] = {}
     for contender in daemons:
@@ -134,6 +133,10 @@ def run(lab, folder, kinds, quick):
         results["staff"] = {ours[0].name: percentiles(office.pages(plan.staff_pages))}
         say("staff page")
     return results
+
+
+def named(contenders, values):
+    return dict(zip([one.name for one in contenders], values))
 
 
 def starts(contender, count):

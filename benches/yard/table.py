@@ -49,7 +49,7 @@ def markdown(results):
             table.row(metric, "— for each core that the daemon uses", core, "≥ 20,000", enough)
     table.times(results.get("arrivals", {}), "200 new phones at once: redirect, ms (p50, p99)", 50)
     for guests, budget in ((0, 6), (1000, 7.5), (10000, 20)):
-        what = f"memory, {guests:,} {'silent ' if guests == 1000 else ''}guests, MB"
+        what = f"memory, {guests:,} {'' if guests > 1000 else 'silent '}guests, MB"
         table.most(f"rss {guests}", what, "{:.1f}".format, budget)
     idle = "processor, 1,000 silent guests, % of a core"
     table.most("idle", idle, "{:.2f}".format, 0.5)

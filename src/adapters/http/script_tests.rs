@@ -1,4 +1,4 @@
-//! The scripts of the pages, what they are given to work with, and that there are no others.
+//! The scripts of the pages, what they are given to work with, and that there are no others; the styles.
 
 use super::*;
 
@@ -44,4 +44,17 @@ async fn what_people_and_devices_say_is_only_text() {
     let page = stage.post("/phone", typed).await;
     scripts(&page.text);
     assert!(!page.text.contains("value=\"\">"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_page_has_the_styles_of_what_it_shows() {
+    for view in every_view() {
+        let page = Stage::new(view.clone()).get("/").await.text;
+        let styles = texts(&page, "style").concat();
+        for named in page.split("class=\"").skip(1) {
+            for class in named.split('"').next().unwrap().split(' ') {
+                assert!(styles.contains(&format!(".{class}")), "{class} in {view:?}");
+            }
+        }
+    }
 }
