@@ -113,6 +113,10 @@ impl Guest {
         };
         self.client = Some((dhcp, self.netns.spawn(&args, &self.folder.join("dhcp.log"))));
         self.address_of("-4");
+        until(Duration::from_secs(5), "a way out", || {
+            let routes = self.netns.exec(&["ip", "-4", "route", "show", "default"]).ok();
+            (!routes.is_empty()).then_some(())
+        });
         self.address_of("-6");
         self.greet_router();
     }
@@ -324,9 +328,9 @@ case "$1$reason" in
 BOUND6) ip addr replace "$new_ip6_address/128" dev eth0 ;;
 deconfig | RELEASE | EXPIRE | FAIL | STOP) ip -4 addr flush dev eth0 ;;
 bound | renew | BOUND | RENEW | REBIND | REBOOT)
+    for server in ${dns:-$new_domain_name_servers}; do echo "nameserver $server"; done >"$RESOLV"
     ip addr replace "${ip:-$new_ip_address}/16" dev eth0
     ip route replace default via "${router:-$new_routers}"
-    for server in ${dns:-$new_domain_name_servers}; do echo "nameserver $server"; done >"$RESOLV"
     ;;
 esac
 "#;

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
-use std::{io, iter, thread};
+use std::{io, thread};
 
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use tracing::warn;
@@ -11,7 +11,8 @@ use super::socket::{Netfilter, NetfilterError};
 use crate::wire::conntrack::{CT_DELETE, MarkFilter};
 use crate::wire::nft::attr::Attrs;
 
-/// How long a walk waits after a grant or a revoke: its guest is answered by then.
+/// How long a walk waits after a grant or a revoke: its guest is answered by then. And how long the
+/// processor has between two walks, for those who log in at the same time.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(10);
 
 /// Forgets the connections of each mark that comes, both families at once. A walk over 50,000 of
@@ -22,15 +23,13 @@ pub(super) fn forget_each(kernel: &mut Netfilter, mask: u32, marks: &Receiver<u3
     if let Err(problem) = run_when_idle() {
         warn!(%problem, "forgetting connections may delay answers");
     }
-    for first in marks {
+    for mark in marks {
         thread::sleep(ANSWERED_WITHIN);
-        for mark in iter::once(first).chain(marks.try_iter()) {
-            match kernel.forget(MarkFilter { mark, mask }) {
-                Err(problem) if problem.errno() != Some(libc::ENOENT) => {
-                    warn!(%problem, "forgetting connections failed");
-                }
-                _ => {}
+        match kernel.forget(MarkFilter { mark, mask }) {
+            Err(problem) if problem.errno() != Some(libc::ENOENT) => {
+                warn!(%problem, "forgetting connections failed");
             }
+            _ => {}
         }
     }
 }
