@@ -9,29 +9,56 @@ use std::time::Duration;
 use tokio::time;
 use tracing::debug;
 
-/// To map all of it again takes the processor a millisecond.
-const QUIET: Duration = Duration::from_secs(20);
+use crate::clock;
+use crate::domain::names::BootTime;
 
-/// Hands back the program's code and constants, now and whenever no page was asked for in 20 s: no
-/// guest waits for what is mapped again. `served` counts them.
+/// How often the program is handed back: as often as anybody looks at the system again, see [`beat`].
+/// What such a look runs is a third of it; to map that again takes the processor 0.1 ms.
+const EVERY: Duration = Duration::from_secs(2);
+/// What is due at a beat is over by then.
+const AFTER: Duration = Duration::from_millis(10);
+/// So often must nobody have asked for a page before it is handed back.
+const QUIET: u32 = 10;
+
+/// Hands back the program's code and constants, now and after each beat, while no page was asked for
+/// in 20 s: no guest waits for what is mapped again. `served` counts them.
 pub async fn keep_small(served: impl Fn() -> u32) {
-    let mut due = time::interval(QUIET);
-    let mut before = served();
+    // The answer does not change; to find it takes a quarter of the program.
+    let program = program();
+    let (mut before, mut quiet) = (served(), QUIET);
     loop {
-        due.tick().await;
-        let now = served();
-        if now == before {
-            hand_back();
+        if quiet >= QUIET {
+            hand_back(&program);
         }
+        beat(EVERY).await;
+        time::sleep(AFTER).await;
+        let now = served();
+        quiet = if now == before { quiet.saturating_add(1) } else { 0 };
         before = now;
     }
 }
 
+/// Waits until the boot clock is a multiple of `period`. What is due again and again, and no guest
+/// waits for, is due together: the processor wakes once, and [`keep_small`] knows when it is over.
+pub async fn beat(period: Duration) {
+    time::sleep(until_beat(clock::boot(), period)).await;
+}
+
+fn until_beat(now: BootTime, period: Duration) -> Duration {
+    let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(period - now.0 % period)
+}
+
+/// Where the program's code and constants are.
+fn program() -> Vec<Range<usize>> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter_map(unchanging).collect()
+}
+
 /// Unmaps the program's code and constants; what is used from here on is mapped again.
-fn hand_back() {
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
-    for pages in maps.lines().filter_map(unchanging) {
-        if let Err(problem) = unmap(&pages) {
+fn hand_back(program: &[Range<usize>]) {
+    for pages in program {
+        if let Err(problem) = unmap(pages) {
             debug!(%problem, "the program stays mapped");
         }
     }
@@ -66,6 +93,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_due_again_and_again_is_due_together() {
+        for (now, due) in [(0, 2000), (1, 2000), (1999, 2000), (2000, 4000), (9001, 10_000)] {
+            assert_eq!(BootTime(now) + until_beat(BootTime(now), EVERY), BootTime(due));
+        }
+        // As often as there are five of the others.
+        let rarer = until_beat(BootTime(9001), 5 * EVERY);
+        assert_eq!(rarer, until_beat(BootTime(9001), EVERY));
+    }
+
+    #[test]
     fn only_what_nobody_writes_to_is_handed_back() {
         let of = |offset, rights, inode| {
             unchanging(&format!("010c1000-01518000 {rights} {offset} fe:00 {inode}  /sbin/maitred"))
@@ -93,7 +130,7 @@ mod tests {
         let memory = fs::File::open("/proc/self/mem").unwrap();
         memory.read_exact_at(&mut vec![0; code.len()], code.start.try_into().unwrap()).unwrap();
         let before = resident();
-        hand_back();
+        hand_back(&program());
         assert!(resident() < before, "{} kB of {before}", resident());
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::client::{self, ClientError};
+use super::memory;
 use crate::domain::probe::{Answer, CHECKS, Check, System, Verdict};
 
 /// How often route and carrier are looked at.
@@ -68,7 +69,7 @@ pub async fn follow(line: watch::Sender<Line>, check: bool, mut stop: watch::Rec
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = memory::beat(LOOK_EVERY) => {}
         }
         let down = *line.borrow() == Line::Down;
         if !has_default_route() {

@@ -12,7 +12,7 @@ use crate::adapters::dns::{
     self, DnsError, Forwarder, Hooks, Listeners, NotLearned, Placeholder, Settings, ZoneSettings,
 };
 use crate::adapters::neighbours::Links;
-use crate::adapters::{firewall, uplink};
+use crate::adapters::{firewall, memory, uplink};
 use crate::config::{Config, garden};
 use crate::domain::names::ZoneId;
 
@@ -73,7 +73,7 @@ impl Names {
                 // They are followed no more while the daemon is stopping.
                 tokio::select! {
                     Ok(()) = links.changed() => {}
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    () = memory::beat(LOOK_EVERY) => {}
                 }
             }
         };

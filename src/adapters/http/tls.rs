@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::adapters::client::SYSTEM_ROOTS;
 use crate::adapters::dnsmasq::Announcement;
+use crate::adapters::memory;
 use crate::clock::Clock;
 use crate::config::Portal;
 use crate::domain::names::{BootTime, Now, WallTime};
@@ -202,7 +203,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = memory::beat(LOOK_EVERY) => {}
             }
             let now = clock.now();
             if !self.is_due(now) {

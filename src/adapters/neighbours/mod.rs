@@ -13,6 +13,7 @@ pub use links::{Link, Links, LinksError, Prefix, watch};
 pub use solicit::{SolicitError, Solicitor};
 
 use crate::adapters::capture::Captures;
+use crate::adapters::memory;
 use crate::domain::names::{Mac, ZoneId};
 
 /// How often capture is looked after when no interface changes: its threads may end by themselves.
@@ -87,7 +88,7 @@ pub async fn keep_listening(
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             alive = changed => if !alive { news = None },
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = memory::beat(LOOK_EVERY) => {}
         }
     }
 }
