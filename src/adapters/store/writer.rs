@@ -279,6 +279,8 @@ impl Writer {
                 }
             }
         }
+        // The room that a burst took.
+        self.pending.shrink_to_fit();
         self.urgent = false;
         self.commit_at = None;
         if !self.behind {
