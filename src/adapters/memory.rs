@@ -23,7 +23,7 @@ const QUIET: u32 = 10;
 /// Hands back the program's code and constants, now and after each beat, while no page was asked for
 /// in 20 s: no guest waits for what is mapped again. `served` counts them.
 pub async fn keep_small(served: impl Fn() -> u32) {
-    // The answer does not change; to find it takes a quarter of the program.
+    // It stays there; to find it maps a quarter of it.
     let program = program();
     let (mut before, mut quiet) = (served(), QUIET);
     loop {
