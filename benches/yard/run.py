@@ -8,7 +8,7 @@ import sys
 import time
 
 from . import forward, load, phone
-from .contenders import Flushable, Least, Limited, Maitred, MaitredFw4, Office, OpenNds, PlainFw4, Portal
+from .contenders import Flushable, Limited, Maitred, MaitredFw4, Office, OpenNds, PlainFw4, Portal
 
 CONNECTIONS = (1, 32, 256)
 REDIRECT_SECONDS = 5  # openNDS takes seconds to answer the first of 256
@@ -87,7 +87,7 @@ def run(lab, folder, kinds, quick):
         say(f"{guests} guests online")
         more = []
         if guests == max(LEVELS) and ours:
-            more = [make(kind) for kind in (Limited, PlainFw4, MaitredFw4, Least)]
+            more = [make(kind) for kind in (Limited, PlainFw4, MaitredFw4)]
             for one in more:
                 one.start()
                 one.grant_up_to(guests)

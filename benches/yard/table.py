@@ -20,7 +20,6 @@ def markdown(results):
     pair = ("maitred with fw4", "plain NAT with fw4")
     table.ratio("tcp 10000", f"TCP, {both}, Gbit/s", 0.97, *pair)
     table.ratio("packets 10000", f"64-byte packets, {both}, k/s", 0.90, *pair)
-    table.least("packets 10000", "64-byte packets, one set of MACs in nf_tables and no more, k/s")
     for guests in (1000, 10000):
         table.row(f"grants {guests}", f"grants a second, up to {guests:,}", "{:,.0f}".format)
     for what, name, budget in (
@@ -126,12 +125,6 @@ class Table:
         base = found.get(NAMES[2])
         kept = (lambda value: value >= budget * base) if base else None
         self.row(found, what, lambda value: share(value, base), f"(≥ {budget:.2f})", kept)
-
-    def least(self, metric, what):
-        """What the kernel leaves of plain NAT's figure to whoever looks at MACs at all."""
-        measured = self.results.get(metric, {})
-        found = {NAMES[2]: measured["least nf_tables"]} if "least nf_tables" in measured else {}
-        self.row(found, what, lambda value: share(value, measured.get(NAMES[2])))
 
 
 def share(value, base):

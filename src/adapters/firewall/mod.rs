@@ -122,7 +122,8 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     let plan = Arc::new(worker::own(&mut kernel, plan)?);
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
     let (marks, forgotten) = sync_channel(ORDERS);
-    let (mut forgetting, mask) = (Netfilter::open()?, plan.mark_mask);
+    // Whether a session stands alone in `up` is not in question here.
+    let (mut forgetting, mask) = (Netfilter::open()?, plan.mark_mask ^ plan.sole_bit());
     std::thread::Builder::new()
         .name("conntrack".into())
         .spawn(move || conntrack::forget_each(&mut forgetting, mask, &forgotten))?;
