@@ -163,9 +163,13 @@ def redirects(daemons, connections, plan):
 def forwarding(present, guests, plan):
     tcp = forward.in_turns(present, forward.tcp, plan.rounds)
     udp = forward.in_turns(present, forward.small_packets, plan.rounds)
+    back = {}
+    if guests == max(LEVELS):
+        back = forward.in_turns(present, forward.small_packets_back, plan.rounds, back=True)
     return {
         f"tcp {guests}": {name: size * 8 / 1e9 for name, (size, _) in tcp.items()},
         f"packets {guests}": {name: count / 1000 for name, (_, count) in udp.items()},
+        f"packets back {guests}": {name: count / 1000 for name, (_, count) in back.items()},
     }
 
 
