@@ -207,6 +207,7 @@ impl Plan {
             flows: (1, 1),
             allow_flow_offload: false,
             flags: 0,
+            closed: true,
         }
     }
 
@@ -231,6 +232,7 @@ impl Plan {
             flows: (config.firewall.flows_per_device, config.firewall.flows_per_stranger),
             allow_flow_offload: config.firewall.allow_flow_offload,
             flags: 0,
+            closed: false,
         }
     }
 }

@@ -102,6 +102,9 @@ pub struct Plan {
     pub allow_flow_offload: bool,
     /// Table flags: who owns it and whether it outlives us.
     pub flags: u32,
+    /// The table does not know yet, or no more, who is online. It has a set on top then, so that a
+    /// start takes it for another's and builds its own.
+    pub closed: bool,
 }
 
 /// One guest network.
@@ -204,6 +207,7 @@ impl Plan {
         sets.extend(self.pass_sets());
         sets.extend(flows::sets());
         sets.push(set(ICMP6_TYPES_SET, (datatype::ICMPV6_TYPE, 1), 0));
+        sets.extend(self.closed.then(|| set("closed", mark, 0)));
         sets
     }
 

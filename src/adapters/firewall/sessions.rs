@@ -43,9 +43,9 @@ pub fn sole(kernel: &mut Netfilter, mac: Mac) -> Result<Option<SessionId>, Netfi
 
 /// The elements of a session, with what it has used of its quotas carried over.
 fn elements(plan: &Plan, grant: &Grant, place: Place) -> Vec<(&'static str, Element)> {
-    let places: Vec<_> =
+    let devices: Vec<_> =
         plan.interfaces(grant.zone).map(|name| keys::device(name, grant.mac.0)).collect();
-    if places.is_empty() {
+    if devices.is_empty() {
         return Vec::new();
     }
     let mark = || keys::mark(mark_bits(plan, grant.mark, place));
@@ -69,7 +69,7 @@ fn elements(plan: &Plan, grant: &Grant, place: Place) -> Vec<(&'static str, Elem
         let data = Some(Data::Verdict(Verdict::Accept));
         all.push((QUOTA, Element { data, exprs, ..Element::key(mark()) }));
     }
-    for device in places {
+    for device in devices {
         let data = Some(Data::Value(mark()));
         all.push((GRANTED, Element { data, timeout_ms, ..whose(device) }));
     }

@@ -34,6 +34,7 @@ fn plan() -> Plan {
         flows: (1000, 200),
         allow_flow_offload: false,
         flags: 0,
+        closed: false,
     }
 }
 

@@ -14,14 +14,13 @@ use super::monitor::Monitor;
 use super::ruleset::{Plan, TABLE};
 use super::sessions::Place;
 use super::socket::{Netfilter, NetfilterError};
-use super::{FirewallError, Found, NotOpened, garden, parts, pass, sessions};
+use super::{FirewallError, Found, NotOpened, garden, pass, sessions};
 use crate::adapters::inbox::Inbox;
 use crate::config::OnStop;
 use crate::domain::effect::{Firewall, Grant, Pass};
 use crate::domain::event::Event;
 use crate::domain::garden::Garden;
 use crate::domain::names::{Mac, SessionId};
-use crate::wire::nft::keys::datatype;
 use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 
 /// What the worker's queue holds.
@@ -101,17 +100,14 @@ pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Foun
     Ok(Found::Nothing)
 }
 
-/// Builds a table without guests, and with a set that is not of the plan: the next start takes it
-/// for another's, builds its own and lets in again whose time is not over.
+/// Builds a table without guests, which the next start replaces: it lets in again whose time is not
+/// over.
 pub(super) fn build_closed(
     kernel: &mut Netfilter,
     plan: &Plan,
     blocked: &BTreeSet<Mac>,
 ) -> Result<(), FirewallError> {
-    build(kernel, plan, &[], blocked)?;
-    let mut batch = kernel.batch(TABLE, None);
-    batch.add_set(&parts::set("closed", (datatype::MARK, 4), 0));
-    Ok(kernel.commit(batch)?)
+    build(kernel, &Plan { closed: true, ..plan.clone() }, &[], blocked)
 }
 
 /// Replaces the table in one transaction, then reads it back.
