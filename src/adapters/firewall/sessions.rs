@@ -132,6 +132,24 @@ pub fn adoptable(kernel: &mut Netfilter, plan: &Plan) -> Result<Option<Vec<Live>
     Ok(all.values().all(whole).then(|| all.into_values().map(|(live, _)| live).collect()))
 }
 
+/// Removes from [`UP`] the sessions whose time ended while nobody ran.
+pub fn sweep(kernel: &mut Netfilter, live: &[Live]) -> Result<(), NetfilterError> {
+    let online: HashSet<_> = live.iter().map(|live| live.session).collect();
+    let over = kernel.fold_elements(TABLE, UP, |found: &mut Vec<_>, element| {
+        if session(&element).is_none_or(|session| !online.contains(&session)) {
+            found.push(Element::key(element.key));
+        }
+    })?;
+    if over.is_empty() {
+        return Ok(());
+    }
+    let mut batch = kernel.batch(TABLE, None);
+    for element in over {
+        batch.destroy_elements(UP, &[element]);
+    }
+    kernel.commit(batch)
+}
+
 /// The session of an element of [`GRANTED`].
 fn live(plan: &Plan, element: &Element) -> Option<Live> {
     let (interface, mac) = keys::parse_device(&element.key)?;
@@ -147,8 +165,7 @@ fn live(plan: &Plan, element: &Element) -> Option<Live> {
     })
 }
 
-/// Every session's counters. Both directions are read at once, since a stop waits for them. What a
-/// time-out took from [`DOWN`] goes from [`UP`], which has none, as well.
+/// Every session's counters. Both directions are read at once, since a stop waits for them.
 pub fn usage(kernel: &mut Netfilter) -> Result<Vec<Usage>, NetfilterError> {
     let mut second = Netfilter::open()?;
     let (up, down) = std::thread::scope(|scope| {
@@ -159,39 +176,23 @@ pub fn usage(kernel: &mut Netfilter) -> Result<Vec<Usage>, NetfilterError> {
             })
         });
         let counted = |found: &mut HashMap<_, _>, element: Element| {
-            let of = session(&element).zip(bytes(&element));
-            found.extend(of.map(|(session, bytes)| (session, (bytes, element.key))));
+            found.extend(session(&element).zip(bytes(&element)));
         };
         let up = kernel.fold_elements(TABLE, UP, counted);
         let alike = kernel.fold_elements(TABLE, UP_ALIKE, counted);
-        (up.and_then(|up| Ok((up, alike?))), down.join())
+        (up.and_then(|up| Ok(up.into_iter().chain(alike?))), down.join())
     });
-    let ((mut up, mut alike), down) = (up?, down.unwrap_or_else(|_| Ok(Vec::new()))?);
+    let up: HashMap<_, _> = up?.collect();
     let spent = kernel.fold_elements(TABLE, QUOTA, |found: &mut HashMap<_, _>, element| {
         found.extend(keys::parse_mark(&element.key).zip(spent(&element)));
     })?;
+    let down = down.unwrap_or_else(|_| Ok(Vec::new()))?;
     let usage = down.into_iter().map(|((session, mark), down)| {
-        let counted = up.remove(&session).or_else(|| alike.remove(&session));
-        let quota = spent.get(&mark).copied();
-        let (up, down) = passed(counted.map_or(0, |(bytes, _)| bytes), down, quota);
+        let (up, quota) = (up.get(&session).copied(), spent.get(&mark).copied());
+        let (up, down) = passed(up.unwrap_or_default(), down, quota);
         Usage { session, up, down, spent: quota.is_some() }
     });
-    let usage = usage.collect();
-    remove_from_up(kernel, up.into_values().map(|(_, key)| key))?;
-    Ok(usage)
-}
-
-fn remove_from_up(
-    kernel: &mut Netfilter,
-    keys: impl Iterator<Item = Vec<u8>>,
-) -> Result<(), NetfilterError> {
-    let mut batch = kernel.batch(TABLE, None);
-    let mut some = false;
-    for key in keys {
-        batch.destroy_elements(UP, &[Element::key(key)]);
-        some = true;
-    }
-    if some { kernel.commit(batch) } else { Ok(()) }
+    Ok(usage.collect())
 }
 
 /// The grant with what the kernel has counted so far, if that is more than the grant knows of.

@@ -92,6 +92,7 @@ pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Foun
     if differences(kernel, plan)?.is_empty()
         && let Some(live) = sessions::adoptable(kernel, plan)?
     {
+        sessions::sweep(kernel, &live)?;
         info!(sessions = live.len(), "adopted the table");
         return Ok(Found::Ours(live));
     }

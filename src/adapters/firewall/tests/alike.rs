@@ -76,16 +76,24 @@ fn devices_whose_macs_end_alike_are_told_apart() {
 }
 
 #[test]
-fn what_a_time_out_took_goes_everywhere() {
+fn what_a_time_out_leaves_goes_with_a_revoke_or_at_the_next_start() {
     own_namespace();
     let (handle, _, mut outlet) = start(plan());
-    let short = Grant { left: Some(Duration::from_millis(300)), ..grant(1) };
-    handle.submit(Firewall::Grant(short)).unwrap();
-    assert!(matches!(next(&mut outlet), Event::Granted(_)));
+    for number in [1, 3] {
+        let short = Grant { left: Some(Duration::from_millis(300)), ..grant(number) };
+        handle.submit(Firewall::Grant(short)).unwrap();
+        assert!(matches!(next(&mut outlet), Event::Granted(_)));
+    }
     granted(&handle, &mut outlet, 2);
     std::thread::sleep(Duration::from_millis(400));
-    assert_eq!(held(ruleset::UP).len(), 2);
+    assert_eq!((held(ruleset::UP).len(), held(ruleset::DOWN).len()), (3, 1));
     assert_eq!(used(&handle, &mut outlet), [(2, 10, 20)]);
+    handle.submit(Firewall::Revoke(grant(1))).unwrap();
+    assert_eq!(used(&handle, &mut outlet), [(2, 10, 20)]);
+    assert_eq!(held(ruleset::UP).len(), 2);
+    handle.stop(OnStop::Keep);
+    let (handle, _, mut outlet) = start(plan());
     assert_eq!(held(ruleset::UP).len(), 1);
+    assert_eq!(used(&handle, &mut outlet), [(2, 10, 20)]);
     handle.stop(OnStop::Keep);
 }
