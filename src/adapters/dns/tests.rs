@@ -19,6 +19,8 @@ use crate::wire::dns::{Code, Kind, Name, Question, Reply, Response, query, respo
 const PORT: u16 = 2053;
 const ZONE: ZoneId = ZoneId(0);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The one address whose device is known.
+const KNOWN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
 fn ip(arguments: &str) {
     let status = std::process::Command::new("ip").args(arguments.split(' ')).status();
@@ -136,6 +138,8 @@ struct Bench {
     forwarder: Arc<Forwarder>,
     settings: watch::Sender<Arc<Settings>>,
     learned: Arc<Mutex<Vec<IpAddr>>>,
+    /// From where and which of our addresses a known device asked.
+    done: Arc<Mutex<Vec<(SocketAddr, IpAddr)>>>,
     /// Whether the kernel takes addresses.
     opens: watch::Sender<bool>,
 }
@@ -159,6 +163,8 @@ impl Bench {
         let learned = Arc::new(Mutex::new(Vec::new()));
         let (opens, opening) = watch::channel(true);
         let seen = Arc::clone(&learned);
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&done);
         let hooks = Hooks {
             learn: Box::new(move |garden, addresses| {
                 assert_eq!(garden, Garden::Zone(ZONE));
@@ -169,14 +175,15 @@ impl Bench {
                     if opening { Ok(()) } else { Err(NotLearned) }
                 })
             }),
-            device: Box::new(|_, _| None),
+            device: Box::new(|_, address| (address == KNOWN).then_some(Mac([2; 6]))),
+            asked: Box::new(move |_, guest, ours| asked.lock().unwrap().push((guest, ours))),
         };
         let forwarder = Forwarder::new(watched, hooks);
         for (zone, interface) in [(ZONE, "lo"), (ZoneId(1), "br-other")] {
             let sockets = bind_zone(zone, interface, PORT).unwrap();
             tokio::spawn(serve(Arc::clone(&forwarder), sockets));
         }
-        Self { resolver, forwarder, settings, learned, opens }
+        Self { resolver, forwarder, settings, learned, done, opens }
     }
 
     fn asked(&self) -> u32 {
@@ -365,4 +372,30 @@ async fn garden_addresses_are_open_before_the_guest_hears_of_them() {
     assert_eq!(bench.forwarder.counts().not_learned, 1);
     assert_eq!(told("www.example.org").await, found(&[1], 30));
     assert_eq!(bench.learned.lock().unwrap().len(), 12);
+}
+
+#[tokio::test]
+async fn flows_are_done_with_once_their_device_awaits_nothing() {
+    let bench = Bench::start().await;
+    let done = || std::mem::take(&mut *bench.done.lock().unwrap());
+    let socket = async |from: Ipv4Addr| {
+        let socket = UdpSocket::bind((from, 0)).await.unwrap();
+        socket.connect("127.7.7.7:2053").await.unwrap();
+        let flow = (socket.local_addr().unwrap(), IpAddr::from([127, 7, 7, 7]));
+        (socket, flow)
+    };
+    let (one, flow) = socket(KNOWN).await;
+    ask(&one, "portal.example.net", Kind::A).await;
+    assert_eq!(done(), [flow]);
+    // Slower than the next, of another flow of the same device.
+    one.send(&query(8, &"slow.example.org".parse().unwrap(), Kind::A)).await.unwrap();
+    let (other, _) = socket(KNOWN).await;
+    ask(&other, "portal.example.net", Kind::A).await;
+    assert_eq!(done(), []);
+    timeout(PATIENCE, one.recv(&mut [0; 600])).await.unwrap().unwrap();
+    // What gets no answer came that way, too; of strangers nothing is said.
+    let (stranger, _) = socket(Ipv4Addr::LOCALHOST).await;
+    one.send(b"no question").await.unwrap();
+    ask(&stranger, "portal.example.net", Kind::A).await;
+    assert_eq!(done(), [flow, flow]);
 }

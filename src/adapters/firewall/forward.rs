@@ -59,8 +59,9 @@ impl Plan {
         let chain = "upload";
         let none = ct(CtKey::Mark, eq(0));
         let drop = || Expr::Verdict(Verdict::Drop);
-        let mut rules = vec![
-            rule(chain, [answer()], [drop()]),
+        let mut rules = vec![rule(chain, [answer()], [drop()])];
+        rules.extend(self.after_pass(chain));
+        rules.extend([
             rule(chain, [self.marked(CmpOp::Neq), ether_device()], [granted(), drop()]),
             rule(chain, [none, ether_device()], [granted(), set_mark(GRANTED_MARK), goto("begin")]),
             rule(
@@ -68,8 +69,8 @@ impl Plan {
                 [self.marked(CmpOp::Eq), ether_device()],
                 [granted(), goto("begin_beside")],
             ),
-        ];
-        rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("deny")]));
+            rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("deny")]),
+        ]);
         rules.extend(self.garden(chain, Side::Destination, &Verdict::Accept));
         rules.extend(self.with_pass(chain, goto("app_up")));
         rules.push(rule(chain, [], [goto("deny")]));

@@ -1,14 +1,14 @@
 //! Passes to the app's garden, and the blocked devices, to whom no garden is open.
 //!
 //! A pass is two elements that time out together: the device, for what it sends, and the mark of
-//! its connections, for what comes back, which carries no MAC. The mark is that of redirected
-//! connections, so that a grant forgets it as well and the session's own takes its place.
+//! its connections, for what comes back, which carries no MAC. Once the device is online, the next that
+//! it sends on such a connection puts the session's own mark in the place of this one.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::garden::{LEARNED_MOST, put, renew};
-use super::parts::{Side, answer, device, ethernet, goto, lookup, rule, set};
+use super::parts::{Side, answer, bit, ct, device, ethernet, goto, granted, lookup, rule, set};
 use super::ruleset::Plan;
 use crate::domain::effect::Pass;
 use crate::domain::names::Mac;
@@ -62,6 +62,22 @@ impl Plan {
     pub(super) fn app_answers(&self, chain: &str) -> Option<Rule> {
         self.app.as_ref()?;
         Some(rule(chain, [answer(), self.session()], [lookup(PASS_MARKS), goto("app_down")]))
+    }
+
+    /// Takes the mark of a pass off a connection whose device is online.
+    pub(super) fn after_pass(&self, chain: &str) -> Option<Rule> {
+        self.app.as_ref()?;
+        let (mask, xor) = ((!self.mark_mask).to_ne_bytes().to_vec(), vec![0; 4]);
+        Some(rule(
+            chain,
+            [ct(CtKey::Mark, bit(self.redirected_bit())), ethernet(), device()],
+            [
+                granted(),
+                Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 },
+                Expr::Bitwise { sreg: Reg::R0, dreg: Reg::R0, mask, xor },
+                Expr::CtSet { key: CtKey::Mark, sreg: Reg::R0 },
+            ],
+        ))
     }
 
     /// The chains that only the traffic of a pass comes to.

@@ -142,7 +142,7 @@ impl Plan {
         u32::from_ne_bytes(tail) & (self.mark_mask ^ self.redirected_bit()) | self.redirected_bit()
     }
 
-    const fn redirected_bit(&self) -> u32 {
+    pub(super) const fn redirected_bit(&self) -> u32 {
         1 << self.mark_mask.ilog2()
     }
 
@@ -203,9 +203,8 @@ impl Plan {
     }
 
     /// New connections of devices that are not granted: HTTP to the intercept listener, DNS to
-    /// the forwarder, whatever address they were sent to. They carry a mark of their
-    /// device, by which a grant forgets them: conntrack's filter by address is wrong for IPv6
-    /// (seen on 6.18: it removes all others).
+    /// the forwarder, whatever address they were sent to. What a grant leaves of them ends by
+    /// itself: TCP with its answer, and see [`super::Redirections`].
     fn redirect(&self) -> Vec<Rule> {
         let chain = "newcomer";
         let mut rules = vec![
@@ -217,21 +216,15 @@ impl Plan {
         rules.extend(self.with_pass(chain, jump("app_direct")));
         rules.push(rule(chain, [], [goto("redirected")]));
         let chain = "redirected";
-        rules.extend([
-            rule(chain, [l4(TCP), destination_port(80)], [goto("to_intercept")]),
-            rule(chain, [l4(UDP), destination_port(DNS_PORT)], [goto("to_dns")]),
-            rule(chain, [l4(TCP), destination_port(DNS_PORT)], [goto("to_dns")]),
-        ]);
-        for (chain, port) in [("to_intercept", self.intercept_port), ("to_dns", self.dns_port)] {
+        for (l4proto, asked, ours) in [
+            (TCP, 80, self.intercept_port),
+            (UDP, DNS_PORT, self.dns_port),
+            (TCP, DNS_PORT, self.dns_port),
+        ] {
+            let data = ours.to_be_bytes().to_vec();
             rules.push(rule(
                 chain,
-                [self.redirected()],
-                [Expr::CtSet { key: CtKey::Mark, sreg: Reg::R0 }],
-            ));
-            let data = port.to_be_bytes().to_vec();
-            rules.push(rule(
-                chain,
-                [],
+                [l4(l4proto), destination_port(asked)],
                 [Expr::Immediate { dreg: Reg::R0, data }, Expr::Redirect { port: Some(Reg::R0) }],
             ));
         }
@@ -360,8 +353,6 @@ fn chains(more: &[&'static str]) -> Vec<Chain> {
         "crowd",
         "newcomer",
         "redirected",
-        "to_intercept",
-        "to_dns",
         "router",
         "within",
         "shared_mark",
