@@ -101,7 +101,7 @@ fn check_names_the_line() {
     let bad = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/invalid/no_clients.toml");
     let (code, said) = failure(&store.run(&["check", bad.to_str().unwrap()]));
     assert_eq!(code, 1);
-    assert!(said.contains("no_clients.toml:10:15: zone.max_clients must be 1 to 32767"), "{said}");
+    assert!(said.contains("no_clients.toml:10:15: zone.max_clients must be 1 to 16383"), "{said}");
     assert_eq!(failure(&store.run(&["check", "/nonexistent"])).0, 1);
 }
 

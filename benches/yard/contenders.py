@@ -45,25 +45,6 @@ class Plain:
         return f"Linux {os.uname().release}"
 
 
-class Least(Plain):
-    """NAT, and the least that tells guests apart: one set of MACs, with time-outs and counters.
-
-    What the kernel's own work on nf_tables takes from small packets, whoever wrote the rules.
-    """
-
-    name = "least nf_tables"
-
-    def start(self):
-        with self.lab.inside_batch(self.site.router, "nft") as lines:
-            lines.append("add table inet least")
-            lines.append("add set inet least up { type ether_addr; flags timeout; counter; }")
-            lines.append(f"add element inet least up {{ {self.site.mac(0)} }}")
-            hook = "type filter hook forward priority -10;"
-            lines.append(f"add chain inet least forward {{ {hook} }}")
-            lines.append("add rule inet least forward ether saddr @up accept")
-        self.lab.sysctl(self.site.router, "net.ipv4.ip_early_demux=0")  # as maitred has it
-
-
 class PlainFw4(Plain):
     """NAT as OpenWrt has it."""
 
@@ -154,7 +135,7 @@ hero = "{BRAND}/hero.svg"
 [[zone]]
 name = "guest"
 interface = "{BRIDGE}"
-max_clients = 20000
+max_clients = 16000
 walled_garden = ["*.garden.example"]
 {self.limits}
 

@@ -15,7 +15,7 @@ import subprocess
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
-ECHO, DISCARD = 7, 9  # RFC 862, RFC 863
+ECHO, DISCARD, CHARGEN = 7, 9, 19  # RFC 862, RFC 863, RFC 864
 GARDEN_PORT = 7777
 
 
@@ -267,6 +267,8 @@ class Site:
         with lab.inside_batch(lab.internet, "ip") as lines:
             lines.append(f"link set {self.far_link} up")
             lines.append(f"addr add {self.far}/24 dev {self.far_link}")
+        # Packets are cut to their 64 bytes where they leave, not where they arrive.
+        lab.run(lab.internet, "ethtool", "-K", self.far_link, "tx-udp-segmentation", "off")
         lab.sysctl(self.router, "net.ipv4.ip_forward=1", "net.netfilter.nf_conntrack_max=262144")
         # As on OpenWrt: what a bridge forwards is not filtered as if it were routed.
         families = ("arptables", "iptables", "ip6tables")
@@ -306,7 +308,6 @@ class Site:
             # As on an access point: stations do not hear each other's broadcasts.
             lines.extend(f"link set p{guest} type bridge_slave isolated on" for guest in new)
         if 0 in new:
-            # Packets are cut to their 64 bytes where they leave, not where they arrive.
             self.lab.run(self.guests, "ethtool", "-K", "g0", "tx-udp-segmentation", "off")
 
     def firewall(self):

@@ -8,7 +8,7 @@ import sys
 import time
 
 from . import forward, load, phone
-from .contenders import Flushable, Least, Limited, Maitred, MaitredFw4, Office, OpenNds, PlainFw4, Portal
+from .contenders import Flushable, Limited, Maitred, MaitredFw4, Office, OpenNds, PlainFw4, Portal
 
 CONNECTIONS = (1, 32, 256)
 REDIRECT_SECONDS = 5  # openNDS takes seconds to answer the first of 256
@@ -87,7 +87,7 @@ def run(lab, folder, kinds, quick):
         say(f"{guests} guests online")
         more = []
         if guests == max(LEVELS) and ours:
-            more = [make(kind) for kind in (Limited, PlainFw4, MaitredFw4, Least)]
+            more = [make(kind) for kind in (Limited, PlainFw4, MaitredFw4)]
             for one in more:
                 one.start()
                 one.grant_up_to(guests)
@@ -163,9 +163,13 @@ def redirects(daemons, connections, plan):
 def forwarding(present, guests, plan):
     tcp = forward.in_turns(present, forward.tcp, plan.rounds)
     udp = forward.in_turns(present, forward.small_packets, plan.rounds)
+    back = {}
+    if guests == max(LEVELS):
+        back = forward.in_turns(present, forward.small_packets_back, plan.rounds, back=True)
     return {
         f"tcp {guests}": {name: size * 8 / 1e9 for name, (size, _) in tcp.items()},
         f"packets {guests}": {name: count / 1000 for name, (_, count) in udp.items()},
+        f"packets back {guests}": {name: count / 1000 for name, (_, count) in back.items()},
     }
 
 

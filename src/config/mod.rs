@@ -155,7 +155,7 @@ pub struct Zone {
     pub download_quota: Option<Amount>,
     /// Bytes both ways in a session.
     pub quota: Option<Amount>,
-    /// Devices online at once, 1 to 32,767.
+    /// Devices online at once, 1 to 16,383.
     #[serde(default = "defaults::max_clients")]
     pub max_clients: usize,
     /// A device that is granted here is granted in every zone that roams, with one session.

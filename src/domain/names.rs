@@ -123,8 +123,8 @@ pub struct VisitId(pub u64);
 pub struct Mark(pub u16);
 
 impl Mark {
-    /// The highest: the bit above it tells connections that were redirected to us.
-    pub const MOST: u16 = 0x7fff;
+    /// The highest: the two bits above it are the firewall's own.
+    pub const MOST: u16 = 0x3fff;
 }
 
 /// Names a question whose answer somebody awaits.

@@ -97,7 +97,7 @@ impl Sessions {
     }
 
     pub(super) fn is_free(&self, mark: Mark) -> bool {
-        mark.0 != 0 && !self.marks.contains(&mark)
+        (1..=Mark::MOST).contains(&mark.0) && !self.marks.contains(&mark)
     }
 }
 
@@ -121,7 +121,8 @@ mod tests {
         assert_eq!(sessions.free_mark(), None);
         sessions.marks.remove(&Mark(7));
         assert!(
-            sessions.is_free(Mark(7)) && !sessions.is_free(Mark(8)) && !sessions.is_free(Mark(0))
+            sessions.is_free(Mark(7))
+                && [8, 0, Mark::MOST + 1].iter().all(|mark| !sessions.is_free(Mark(*mark)))
         );
         assert_eq!(sessions.free_mark(), Some(Mark(7)));
     }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::lab::{Dhcp, Gateway, Guest, Internet, Lab, Settings, WEB_V4, WEB_V6};
+use crate::lab::{Dhcp, Gateway, Guest, Internet, Lab, Settings, WEB_V4, WEB_V6, echoes};
 
 /// Lengths of an IPv4 and an IPv6 header with UDP's.
 const HEADERS: [(&str, f64); 2] = [(WEB_V4, 28.0), (WEB_V6, 48.0)];
@@ -83,6 +83,41 @@ fn rates_are_kept() {
             within(0.1, measured.rate * (1200.0 + headers) / 1200.0, rate);
         }
     }
+}
+
+/// The kernel's table knows an upload by the last four bytes of its sender, if it can.
+#[test]
+fn phones_whose_addresses_end_alike_are_told_apart() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests[1].mac = "9e:11:b4:00:00:01".into();
+    lab.guests[1].netns.ip(&format!("link set eth0 address {}", lab.guests[1].mac));
+    assert_eq!(lab.guests[0].mac[6..], lab.guests[1].mac[6..]);
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let _meter = lab.meter();
+    let [first, second] = &lab.guests[..] else { unreachable!() };
+    first.log_in(&gateway);
+    assert!(!second.online() && second.ping(WEB_V6, 1) == 0, "one of them is a stranger");
+    second.log_in(&gateway);
+    let mut sent = [0.0; 2];
+    for (place, guest) in [first, second].into_iter().enumerate() {
+        for (address, headers) in HEADERS {
+            let rate = 10 * (place + 1);
+            let measured = guest.measure(address, &format!("-u -b {rate}M -l 1200 -t 2"));
+            sent[place] += measured.bytes[0] + measured.datagrams[0] * headers;
+        }
+    }
+    for (guest, sent) in [first, second].into_iter().zip(sent) {
+        within(0.05, counted(&gateway, guest)[0], sent);
+    }
+    // The one that came first goes; the other stays, and so does what it had begun.
+    let (chat, _) = second.connect(WEB_V4, Internet::ECHO);
+    let mut chat = chat.unwrap();
+    gateway.command(&["revoke", &first.mac]).ok();
+    assert!(!first.online() && first.ping(WEB_V6, 1) == 0);
+    assert!(echoes(&mut chat).unwrap() && second.online() && second.ping(WEB_V6, 1) == 1);
+    first.log_in(&gateway);
+    assert!(first.online() && second.online() && echoes(&mut chat).unwrap());
 }
 
 /// Sends datagrams of 1,000 bytes, both families by turns, until long after the quota is used.

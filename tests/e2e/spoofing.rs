@@ -226,3 +226,39 @@ fn nobody_in_the_store_answers_in_the_internets_name() {
         }
     }
 }
+
+/// An upload on a connection that a guest has open, from another station.
+#[test]
+fn nobody_sends_on_a_guests_connection_but_the_guest() {
+    let mut lab = Lab::new(2);
+    let gateway = lab.maitred(&Settings::new());
+    lab.guests.iter_mut().for_each(|guest| guest.join(Dhcp::Udhcpc));
+    let [victim, forger] = &lab.guests[..] else { unreachable!() };
+    victim.log_in(&gateway);
+    for (own, server) in [(victim.v4(), WEB_V4), (victim.v6(), WEB_V6)] {
+        let own: IpAddr = own.parse().unwrap();
+        let socket = victim.netns.within(|| UdpSocket::bind((own, 0)).unwrap());
+        socket.connect((server, Internet::SINK)).unwrap();
+        let before = lab.internet.received();
+        socket.send(b"sent").unwrap();
+        until(Duration::from_secs(2), "what the guest sends", || {
+            (lab.internet.received() == before + 1).then_some(())
+        });
+        let link = PacketBuilder::ethernet2(mac(forger), ROUTER_MAC);
+        let packet = match (own, server.parse().unwrap()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), 64),
+            (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), 64),
+            _ => unreachable!(),
+        };
+        let (port, mut frame) = (socket.local_addr().unwrap().port(), Vec::new());
+        packet.udp(port, Internet::SINK).write(&mut frame, b"forged").unwrap();
+        let wire = Wire::open(&forger.netns);
+        (0..20).for_each(|_| wire.send(&frame));
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(lab.internet.received(), before + 1, "{server}");
+        socket.send(b"sent").unwrap();
+        until(Duration::from_secs(2), "what the guest sends after that", || {
+            (lab.internet.received() == before + 2).then_some(())
+        });
+    }
+}

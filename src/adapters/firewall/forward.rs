@@ -3,14 +3,18 @@
 //! A packet of a guest who is online costs one look-up, in [`UP`] or [`DOWN`]: looking things up in
 //! sets is what costs most here. The connection's mark tells the session, so the first packet, which
 //! has none, takes the long way and sets it.
+//!
+//! [`UP`] knows a device by four bytes of its MAC, since a longer key would cost a third more. That
+//! is as safe: whoever forges four bytes forges six. And it is as exact: of devices that are alike in
+//! these four, one stands in [`UP`], and only the marks of such sessions lead there (the sole bit).
 
 use super::parts::{
     CT_ORIGINAL, GRANTED_MARK, Side, answer, bit, cmp, ct, device, eq, ethernet, goto, granted,
-    guest, jump, lookup, mask, mask_in, rule, sender,
+    guest, jump, lookup, mask, mask_in, rule, sender, sender_tail,
 };
 use super::pass::BLOCKED;
-use super::ruleset::{DOWN, Plan, QUOTA, UP};
-use crate::wire::nft::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Verdict};
+use super::ruleset::{DOWN, Plan, QUOTA, UP, UP_ALIKE};
+use crate::wire::nft::expr::{CmpOp, CtKey, Expr, MetaKey, Reg, Verdict};
 use crate::wire::nft::keys;
 use crate::wire::nft::object::Rule;
 
@@ -34,16 +38,15 @@ impl Plan {
     /// the mark that the upload left on the connection, and come as answers alone, from outside: an
     /// answer that comes from a guest network is forged.
     ///
-    /// To cut our part out of the mark has its price, too: it is done where others write into it. No
-    /// element matches a mark with others' bits.
+    /// To cut our part out of the mark has its price, too: for downloads it is done where others write
+    /// into it. No element matches a mark with others' bits.
     fn online(&self) -> Vec<Rule> {
         let whole = || vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }];
         let to = |mark| [answer(), self.outside(), mark];
         vec![
-            rule("guest_forward", from(u32::MAX), [verdict_of(UP)]),
+            rule("guest_forward", [onwards(), self.sole()], [sender_tail(), verdict_of(UP)]),
             rule("guest_forward", to(whole()), [verdict_of(DOWN)]),
             rule("guest_forward", [self.shared()], [jump(SHARED)]),
-            rule(SHARED, from(self.mark_mask), [verdict_of(UP)]),
             rule(SHARED, to(self.session()), [verdict_of(DOWN)]),
             rule("guest_forward", [guest(MetaKey::IifName)], [goto("upload")]),
             rule("guest_forward", [guest(MetaKey::OifName)], [goto("download")]),
@@ -55,14 +58,19 @@ impl Plan {
     }
 
     /// What a guest sends that no session holds: too fast, too late, or the first of its connection.
+    /// On a session's connection it gets no answer, which would go to the session's guest, whoever
+    /// sent it.
     fn upload(&self) -> Vec<Rule> {
         let chain = "upload";
         let none = ct(CtKey::Mark, eq(0));
         let drop = || Expr::Verdict(Verdict::Drop);
-        let mut rules = vec![rule(chain, [answer()], [drop()])];
+        let mut rules = vec![
+            rule(chain, [onwards(), self.station()], [verdict_of(UP_ALIKE)]),
+            rule(chain, [answer()], [drop()]),
+        ];
         rules.extend(self.after_pass(chain));
         rules.extend([
-            rule(chain, [self.marked(CmpOp::Neq), ether_device()], [granted(), drop()]),
+            rule(chain, [self.not_of_pass(), self.marked(CmpOp::Neq)], [drop()]),
             rule(chain, [none, ether_device()], [granted(), set_mark(GRANTED_MARK), goto("begin")]),
             rule(
                 chain,
@@ -85,7 +93,8 @@ impl Plan {
         let mut rules: Vec<_> = ours.map(add_bit).collect();
         rules.extend([
             rule("begin_beside", [], [goto("begin")]),
-            rule("begin", from(self.mark_mask), [verdict_of(UP)]),
+            rule("begin", [self.sole()], [sender_tail(), verdict_of(UP)]),
+            rule("begin", [self.station()], [verdict_of(UP_ALIKE)]),
             rule("begin", [], [Expr::Verdict(Verdict::Drop)]),
         ]);
         rules
@@ -96,9 +105,25 @@ impl Plan {
         vec![Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 }, mask(self.mark_mask)]
     }
 
+    /// Loads `ether saddr . mark`, of the mark our part, into registers 0 to 2.
+    fn station(&self) -> Vec<Expr> {
+        let mark = Expr::Ct { key: CtKey::Mark, dreg: Reg(2) };
+        [sender(), vec![mark, mask_in(Reg(2), self.mark_mask)]].concat()
+    }
+
+    /// The connection is of a session that stands in [`UP`].
+    fn sole(&self) -> Vec<Expr> {
+        ct(CtKey::Mark, bit(self.sole_bit()))
+    }
+
     /// Whether the connection has (`Neq`) a mark of ours.
     fn marked(&self, op: CmpOp) -> Vec<Expr> {
         [self.session(), vec![cmp(op, 0u32.to_ne_bytes())]].concat()
+    }
+
+    /// The connection is none of a pass.
+    fn not_of_pass(&self) -> Vec<Expr> {
+        ct(CtKey::Mark, [vec![mask(self.pass_bit())], eq(0)].concat())
     }
 
     /// Others have put bits of their own into the connection's mark.
@@ -114,15 +139,9 @@ impl Plan {
     }
 }
 
-/// Loads `ether saddr . mark`, of the mark these bits, into registers 0 to 2, if the packet goes the
-/// way that its connection began.
-fn from(bits: u32) -> [Vec<Expr>; 2] {
-    let mut station = vec![
-        Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R0 },
-        Expr::Ct { key: CtKey::Mark, dreg: Reg(2) },
-    ];
-    station.extend((bits != u32::MAX).then(|| mask_in(Reg(2), bits)));
-    [ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_ORIGINAL])]), station]
+/// The packet goes the way that its connection began.
+fn onwards() -> Vec<Expr> {
+    ct(CtKey::Direction, vec![cmp(CmpOp::Eq, [CT_ORIGINAL])])
 }
 
 fn ether_device() -> Vec<Expr> {

@@ -125,7 +125,8 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
     let (forget, forgotten) = sync_channel(ORDERS);
     let redirections = Redirections::new(Arc::clone(&plan), forget.clone());
-    let (mut forgetting, mask) = (Netfilter::open()?, plan.mark_mask);
+    // Whether a session stands alone in `up` is not in question here.
+    let (mut forgetting, mask) = (Netfilter::open()?, plan.mark_mask ^ plan.sole_bit());
     std::thread::Builder::new()
         .name("conntrack".into())
         .spawn(move || conntrack::forget_each(&mut forgetting, mask, &forgotten))?;
@@ -214,6 +215,7 @@ impl Plan {
             flows: (1, 1),
             allow_flow_offload: false,
             flags: 0,
+            closed: true,
         }
     }
 
@@ -238,6 +240,7 @@ impl Plan {
             flows: (config.firewall.flows_per_device, config.firewall.flows_per_stranger),
             allow_flow_offload: config.firewall.allow_flow_offload,
             flags: 0,
+            closed: false,
         }
     }
 }

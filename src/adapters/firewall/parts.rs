@@ -84,6 +84,11 @@ pub(super) fn sender() -> Vec<Expr> {
     vec![Expr::Payload { base: Base::Link, offset: 6, len: 6, dreg: Reg::R0 }]
 }
 
+/// The last four bytes of `ether saddr`.
+pub(super) fn sender_tail() -> Expr {
+    Expr::Payload { base: Base::Link, offset: 8, len: 4, dreg: Reg::R0 }
+}
+
 pub(super) fn l4(protocol: u8) -> Vec<Expr> {
     vec![Expr::Meta { key: MetaKey::L4Proto, dreg: Reg::R0 }, cmp(CmpOp::Eq, [protocol])]
 }

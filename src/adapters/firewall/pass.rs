@@ -70,7 +70,7 @@ impl Plan {
         let (mask, xor) = ((!self.mark_mask).to_ne_bytes().to_vec(), vec![0; 4]);
         Some(rule(
             chain,
-            [ct(CtKey::Mark, bit(self.redirected_bit())), ethernet(), device()],
+            [ct(CtKey::Mark, bit(self.pass_bit())), ethernet(), device()],
             [
                 granted(),
                 Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 },
@@ -91,7 +91,7 @@ impl Plan {
         rules.push(rule("app_up", [], [goto("deny")]));
         rules.push(rule(
             "app_mark",
-            [self.redirected()],
+            [self.sender_pass_mark()],
             [Expr::CtSet { key: CtKey::Mark, sreg: Reg::R0 }],
         ));
         rules.extend(in_app("app_down", Side::Source, &accept()));
@@ -120,7 +120,7 @@ pub fn open(batch: &mut Batch, plan: &Plan, pass: &Pass) -> bool {
     let timeout_ms = Some(u64::try_from(pass.left.as_millis()).unwrap_or(u64::MAX).max(1));
     for (set, key) in [
         (PASS, keys::device(&zone.interface, pass.mac.0)),
-        (PASS_MARKS, keys::mark(plan.redirected_mark(pass.mac))),
+        (PASS_MARKS, keys::mark(plan.pass_mark(pass.mac))),
     ] {
         let element = Element { timeout_ms, ..Element::key(key) };
         batch.destroy_elements(set, std::slice::from_ref(&element));

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `guest_nat` | nat prerouting −105 | first packets alone: forged ones and too many are dropped (see [`super::flows`]), HTTP and DNS of a device that is not granted come to us |
 //! | `guest_input` | input −10 | guests reach DHCP, DNS, the portal and what `users_to_router` adds |
-//! | `guest_forward` | forward −10 | uploads by MAC and mark, downloads by mark, all else refused |
+//! | `guest_forward` | forward −10 | uploads by MAC, downloads by mark, all else refused |
 //!
 //! A packet of a guest who is online costs one look-up, in [`UP`] or [`DOWN`]; a set is what costs
 //! most here. All that can be decided once for a connection is decided by its first packet.
@@ -15,7 +15,7 @@
 use super::flows;
 use super::parts::{
     Side, answer, bit, cmp, ct, destination_port, device, ethernet, goto, granted, guest, jump, l4,
-    lookup, rule, sender, set,
+    lookup, rule, sender, sender_tail, set,
 };
 use super::pass::{self, BLOCKED};
 use crate::config::{Network, RouterPort};
@@ -23,7 +23,7 @@ use crate::domain::names::{Mac, ZoneId};
 use crate::wire::nft::expr::{
     Base, CmpOp, CtKey, Expr, Icmpx, LimitKind, MetaKey, Reg, Reject, Verdict,
 };
-use crate::wire::nft::keys::{DEVICE_LEN, STATION_LEN, datatype};
+use crate::wire::nft::keys::{DEVICE_LEN, STATION_LEN, TAIL_LEN, datatype};
 use crate::wire::nft::object::{Chain, Hook, Rule, SET_MAP, SET_TIMEOUT, Set, Table};
 use crate::wire::nft::ruleset::Ruleset;
 
@@ -32,14 +32,19 @@ pub const TABLE: &str = "maitred";
 /// Map of `ifname . ether_addr`, the devices that are online, to their sessions' marks. The user
 /// data is the session's id.
 pub const GRANTED: &str = "granted";
-/// Map of `ether_addr . mark` to what happens to what comes from each session: it passes, or, of
-/// sessions with a quota on both directions together, goes on to that. An element has the session's
-/// rate limit, and its counter or, in the counter's place, the quota of this direction.
+/// Map of the last four bytes of MACs to what happens to what comes from each session: it passes, or,
+/// of sessions with a quota on both directions together, goes on to that. An element has the
+/// session's rate limit, and its counter or, in the counter's place, the quota of this direction.
+///
+/// Keys of four bytes and no time-outs make its look-ups of the kernel's fastest kind. When time is
+/// up, [`GRANTED`] and [`DOWN`] see to it: nothing new begins and no answer comes.
 pub const UP: &str = "up";
+/// Map of `ether_addr . mark` with the same for the sessions of devices whose last four bytes stand
+/// in [`UP`] for another.
+pub const UP_ALIKE: &str = "up_alike";
 /// Map of marks with the same for what goes to each session.
 pub const DOWN: &str = "down";
-/// Map of marks to `accept`, until the quota on both directions together is spent. Without time-outs,
-/// which the two others have, its look-ups are of the faster kind.
+/// Map of marks to `accept`, until the quota on both directions together is spent.
 pub const QUOTA: &str = "volume";
 /// Set of the guest interfaces' names.
 pub const ZONES: &str = "zones";
@@ -97,6 +102,9 @@ pub struct Plan {
     pub allow_flow_offload: bool,
     /// Table flags: who owns it and whether it outlives us.
     pub flags: u32,
+    /// The table does not know yet, or no more, who is online. It has a set on top then, so that a
+    /// start takes it for another's and builds its own.
+    pub closed: bool,
 }
 
 /// One guest network.
@@ -130,19 +138,30 @@ impl Plan {
         self.mark_mask.trailing_zeros()
     }
 
-    /// The most sessions that marks can tell apart: the highest bit stands for redirected.
+    /// The most sessions that marks can tell apart: the two highest bits stand for
+    /// [`Self::pass_mark`] and [`Self::sole_bit`].
     pub const fn most_sessions(&self) -> u32 {
-        (self.redirected_bit() - 1) >> self.mark_shift()
+        (self.sole_bit() - 1) >> self.mark_shift()
     }
 
-    /// The mark of a device's redirected connections. A few devices may share one, which costs
-    /// them a reconnect at worst.
-    pub fn redirected_mark(&self, mac: Mac) -> u32 {
+    /// The mark of the connections of a device with a pass. A few devices may share one: what answers
+    /// one's is let through for as long as another's pass lasts, from the app alone.
+    pub fn pass_mark(&self, mac: Mac) -> u32 {
         let [_, _, tail @ ..] = mac.0;
-        u32::from_ne_bytes(tail) & (self.mark_mask ^ self.redirected_bit()) | self.redirected_bit()
+        u32::from_ne_bytes(tail) & self.number_mask() | self.pass_bit()
     }
 
-    pub(super) const fn redirected_bit(&self) -> u32 {
+    /// Set in the mark of a session that stands in [`UP`], under no more than a part of its MAC.
+    pub const fn sole_bit(&self) -> u32 {
+        self.pass_bit() >> 1
+    }
+
+    /// The bits of the mark that hold a session's number.
+    pub const fn number_mask(&self) -> u32 {
+        self.mark_mask ^ self.pass_bit() ^ self.sole_bit()
+    }
+
+    pub(super) const fn pass_bit(&self) -> u32 {
         1 << self.mark_mask.ilog2()
     }
 
@@ -163,6 +182,7 @@ impl Plan {
         let roaming = self.zones.iter().filter(|zone| zone.roam).count();
         let places = u32::try_from(roaming.max(1)).unwrap_or(1);
         let in_each = |set: Set| Set { size: Some(self.most_sessions() * places), ..set };
+        let tail = (datatype::ETHER, TAIL_LEN);
         let station = (datatype::ETHER_MARK, STATION_LEN);
         let mut sets = vec![
             Set { size: Some(MOST_ZONES), ..set(ZONES, (datatype::IFNAME, 16), 0) },
@@ -178,7 +198,8 @@ impl Plan {
             ..sized(set(name, key, SET_MAP | flags))
         };
         sets.extend([
-            verdicts(UP, station, SET_TIMEOUT),
+            verdicts(UP, tail, 0),
+            verdicts(UP_ALIKE, station, SET_TIMEOUT),
             verdicts(DOWN, mark, SET_TIMEOUT),
             verdicts(QUOTA, mark, 0),
         ]);
@@ -186,6 +207,7 @@ impl Plan {
         sets.extend(self.pass_sets());
         sets.extend(flows::sets());
         sets.push(set(ICMP6_TYPES_SET, (datatype::ICMPV6_TYPE, 1), 0));
+        sets.extend(self.closed.then(|| set("closed", mark, 0)));
         sets
     }
 
@@ -231,18 +253,15 @@ impl Plan {
         rules
     }
 
-    /// Loads what [`Self::redirected_mark`] computes: the last four bytes of the source MAC.
-    pub(super) fn redirected(&self) -> Vec<Expr> {
-        let kept = self.mark_mask ^ self.redirected_bit();
-        vec![
-            Expr::Payload { base: Base::Link, offset: 8, len: 4, dreg: Reg::R0 },
-            Expr::Bitwise {
-                sreg: Reg::R0,
-                dreg: Reg::R0,
-                mask: kept.to_ne_bytes().to_vec(),
-                xor: self.redirected_bit().to_ne_bytes().to_vec(),
-            },
-        ]
+    /// Loads what [`Self::pass_mark`] computes.
+    pub(super) fn sender_pass_mark(&self) -> Vec<Expr> {
+        let mark = Expr::Bitwise {
+            sreg: Reg::R0,
+            dreg: Reg::R0,
+            mask: self.number_mask().to_ne_bytes().to_vec(),
+            xor: self.pass_bit().to_ne_bytes().to_vec(),
+        };
+        vec![sender_tail(), mark]
     }
 
     /// What guests may reach on the router itself, online or not.

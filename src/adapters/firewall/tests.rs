@@ -14,6 +14,8 @@ use crate::domain::policy::Limits;
 use crate::wire::nft::attr::Attrs;
 use crate::wire::nft::object::Rule;
 
+mod alike;
+
 fn plan() -> Plan {
     Plan {
         zones: vec![ZonePlan {
@@ -32,6 +34,7 @@ fn plan() -> Plan {
         flows: (1000, 200),
         allow_flow_offload: false,
         flags: 0,
+        closed: false,
     }
 }
 
@@ -121,13 +124,16 @@ fn rulesets_are_as_reviewed() {
 }
 
 #[test]
-fn redirected_marks_stay_apart_from_sessions() {
+fn pass_marks_stay_apart_from_sessions() {
     let plan = plan();
-    assert_eq!(plan.most_sessions(), 0x7fff);
-    let redirected = plan.redirected_mark(Mac([2, 0, 0, 0, 0xaa, 1]));
-    assert_eq!(redirected & 0x8000_0000, 0x8000_0000);
-    assert_eq!(redirected & !plan.mark_mask, 0);
-    assert_eq!(sessions::mark_bits(&plan, Mark(0x7fff)) & 0x8000_0000, 0);
+    assert_eq!(plan.most_sessions(), u32::from(Mark::MOST));
+    for mac in [[2, 0, 0, 0, 0xaa, 1], [0xfe; 6], [0xff; 6]] {
+        let pass = plan.pass_mark(Mac(mac));
+        assert_eq!(pass & 0xc000_0000, 0x8000_0000);
+        assert_eq!(pass & !plan.mark_mask, 0);
+    }
+    assert_eq!(plan.sole_bit(), 0x4000_0000);
+    assert_eq!(sessions::number_bits(&plan, Mark(Mark::MOST)), 0x3fff_0000);
 }
 
 /// Puts this test's thread, and all that it starts, in a network namespace that ends with it.

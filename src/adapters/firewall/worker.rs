@@ -13,15 +13,15 @@ use super::conntrack::Forget;
 use super::fixed::fixed_elements;
 use super::monitor::Monitor;
 use super::ruleset::{Plan, TABLE};
+use super::sessions::Place;
 use super::socket::{Netfilter, NetfilterError};
-use super::{FirewallError, Found, NotOpened, garden, parts, pass, sessions};
+use super::{FirewallError, Found, NotOpened, garden, pass, sessions};
 use crate::adapters::inbox::Inbox;
 use crate::config::OnStop;
 use crate::domain::effect::{Firewall, Grant, Pass};
 use crate::domain::event::Event;
 use crate::domain::garden::Garden;
-use crate::domain::names::Mac;
-use crate::wire::nft::keys::datatype;
+use crate::domain::names::{Mac, SessionId};
 use crate::wire::nft::object::{TABLE_OWNER, TABLE_PERSIST, Table};
 
 /// What the worker's queue holds.
@@ -93,6 +93,7 @@ pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Foun
     if differences(kernel, plan)?.is_empty()
         && let Some(live) = sessions::adoptable(kernel, plan)?
     {
+        sessions::sweep(kernel, &live)?;
         info!(sessions = live.len(), "adopted the table");
         return Ok(Found::Ours(live));
     }
@@ -101,17 +102,14 @@ pub(super) fn adopt_or_build(kernel: &mut Netfilter, plan: &Plan) -> Result<Foun
     Ok(Found::Nothing)
 }
 
-/// Builds a table without guests, and with a set that is not of the plan: the next start takes it
-/// for another's, builds its own and lets in again whose time is not over.
+/// Builds a table without guests, which the next start replaces: it lets in again whose time is not
+/// over.
 pub(super) fn build_closed(
     kernel: &mut Netfilter,
     plan: &Plan,
     blocked: &BTreeSet<Mac>,
 ) -> Result<(), FirewallError> {
-    build(kernel, plan, &[], blocked)?;
-    let mut batch = kernel.batch(TABLE, None);
-    batch.add_set(&parts::set("closed", (datatype::MARK, 4), 0));
-    Ok(kernel.commit(batch)?)
+    build(kernel, &Plan { closed: true, ..plan.clone() }, &[], blocked)
 }
 
 /// Replaces the table in one transaction, then reads it back.
@@ -126,7 +124,7 @@ fn build(
     for (set, elements) in fixed_elements(plan) {
         batch.add_elements(&set, &elements);
     }
-    sessions::add(&mut batch, plan, grants);
+    sessions::add_all(&mut batch, plan, grants);
     pass::block(&mut batch, blocked);
     kernel.commit(batch)?;
     match differences(kernel, plan)? {
@@ -195,23 +193,19 @@ impl Worker {
     fn carry_out(&mut self, effect: Firewall) {
         match effect {
             Firewall::Grant(grant) => {
-                // A leftover of the same device or mark goes: what the domain says is what stands.
-                let outcome = self.replace(&grant);
+                let outcome = self.grant(&grant);
                 self.report(&grant, outcome);
             }
             Firewall::Replace(grant) => {
-                let outcome = sessions::with_usage(&mut self.kernel, &self.plan, &grant)
-                    .and_then(|current| self.replace(&current));
+                let outcome = self.replace(&grant);
                 self.report(&grant, outcome);
             }
             Firewall::Revoke(grant) => {
-                let mut batch = self.kernel.batch(TABLE, None);
-                sessions::remove(&mut batch, &self.plan, &grant);
-                if let Err(problem) = self.kernel.commit(batch) {
+                if let Err(problem) = self.revoke(&grant) {
                     error!(session = grant.session.0, %problem, "revoking failed: rebuilding");
                     self.inbox.tell(Event::TableLost);
                 }
-                self.forget(sessions::mark_bits(&self.plan, grant.mark));
+                self.forget(sessions::number_bits(&self.plan, grant.mark));
             }
             Firewall::Rebuild(grants) => self.rebuild(&grants),
             Firewall::ReadUsage => match sessions::usage(&mut self.kernel) {
@@ -265,11 +259,39 @@ impl Worker {
         }
     }
 
-    /// Puts a session in the place of what stands for its device and mark, in one transaction.
+    /// Lets a device in. A leftover of the same device or mark goes: what the domain says is what
+    /// stands.
+    fn grant(&mut self, grant: &Grant) -> Result<(), NetfilterError> {
+        let sole = sessions::sole(&mut self.kernel, grant.mac)?;
+        let free = sole.is_none_or(|session| session == grant.session);
+        self.put(grant, sole, if free { Place::Sole } else { Place::Alike })
+    }
+
+    /// Puts a session in its own place, with what it has used so far.
     fn replace(&mut self, grant: &Grant) -> Result<(), NetfilterError> {
+        let sole = sessions::sole(&mut self.kernel, grant.mac)?;
+        let place = if sole == Some(grant.session) { Place::Sole } else { Place::Alike };
+        let current = sessions::with_usage(&mut self.kernel, &self.plan, grant, place)?;
+        self.put(&current, sole, place)
+    }
+
+    /// In one transaction.
+    fn put(
+        &mut self,
+        grant: &Grant,
+        sole: Option<SessionId>,
+        place: Place,
+    ) -> Result<(), NetfilterError> {
         let mut batch = self.kernel.batch(TABLE, None);
-        sessions::remove(&mut batch, &self.plan, grant);
-        sessions::add(&mut batch, &self.plan, std::slice::from_ref(grant));
+        sessions::remove(&mut batch, &self.plan, grant, sole);
+        sessions::add(&mut batch, &self.plan, grant, place);
+        self.kernel.commit(batch)
+    }
+
+    fn revoke(&mut self, grant: &Grant) -> Result<(), NetfilterError> {
+        let sole = sessions::sole(&mut self.kernel, grant.mac)?;
+        let mut batch = self.kernel.batch(TABLE, None);
+        sessions::remove(&mut batch, &self.plan, grant, sole);
         self.kernel.commit(batch)
     }
 

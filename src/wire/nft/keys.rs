@@ -25,6 +25,8 @@ pub mod datatype {
 pub const IFNAME_LEN: usize = 16;
 /// Length of `ifname . ether_addr`.
 pub const DEVICE_LEN: usize = IFNAME_LEN + 8;
+/// Length of a [`tail`].
+pub const TAIL_LEN: usize = 4;
 /// Length of `ether_addr . mark`.
 pub const STATION_LEN: usize = 8 + 4;
 
@@ -66,9 +68,9 @@ pub fn station(mac: MacBytes, mark: u32) -> Vec<u8> {
     key
 }
 
-/// The mark of a [`station`].
-pub fn parse_station(key: &[u8]) -> Option<u32> {
-    key.split_at_checked(STATION_LEN - 4).and_then(|(_, mark)| parse_mark(mark))
+/// The last four bytes of an address.
+pub fn tail([_, _, tail @ ..]: MacBytes) -> Vec<u8> {
+    tail.to_vec()
 }
 
 /// A mark as it stands in a register: host order.
