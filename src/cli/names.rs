@@ -46,7 +46,7 @@ impl Names {
                 )
             }),
             device: Box::new(move |zone, address| known.device(zone, address)),
-            asked: Box::new(move |device, guest, ours| redirections.end(device, guest, ours)),
+            asked: Box::new(move |zone, mac, guest, ours| redirections.end(zone, mac, guest, ours)),
         };
         let interfaces = config.zone.iter().map(|zone| zone.interface.clone());
         let listeners = dns::bind((0..).map(ZoneId).zip(interfaces), config.dns.port)?;

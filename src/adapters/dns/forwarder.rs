@@ -155,7 +155,7 @@ impl Forwarder {
         let Some(mac) = (self.hooks.device)(zone, guest.ip()) else { return };
         // What is still awaited finds its way back by the same flow.
         if self.seats.has_none(Payer::Device(zone, mac)) {
-            (self.hooks.asked)((zone, mac), guest, ours);
+            (self.hooks.asked)(zone, mac, guest, ours);
         }
     }
 

@@ -74,7 +74,7 @@ pub struct Hooks {
     /// A device sent a datagram from there to this address of ours and awaits no answer any more. If it
     /// is online by now, its flow should end: it was to go elsewhere, and would come here for as long
     /// as the guest uses that port. Must not block.
-    pub asked: Box<dyn Fn((ZoneId, Mac), SocketAddr, IpAddr) + Send + Sync>,
+    pub asked: Box<dyn Fn(ZoneId, Mac, SocketAddr, IpAddr) + Send + Sync>,
 }
 
 impl std::fmt::Debug for Hooks {

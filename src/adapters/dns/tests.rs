@@ -176,7 +176,7 @@ impl Bench {
                 })
             }),
             device: Box::new(|_, address| (address == KNOWN).then_some(Mac([2; 6]))),
-            asked: Box::new(move |_, guest, ours| asked.lock().unwrap().push((guest, ours))),
+            asked: Box::new(move |_, _, guest, ours| asked.lock().unwrap().push((guest, ours))),
         };
         let forwarder = Forwarder::new(watched, hooks);
         for (zone, interface) in [(ZONE, "lo"), (ZoneId(1), "br-other")] {

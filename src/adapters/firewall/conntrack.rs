@@ -50,7 +50,7 @@ impl Redirections {
     /// Has the kernel forget, soon, the flow on which a guest asked the DNS forwarder at our address
     /// `ours`, if this device, which is his, is online: what he sends next goes where he sends it. With
     /// too much to do, nothing is done until he asks again.
-    pub fn end(&self, (zone, mac): (ZoneId, Mac), guest: SocketAddr, ours: IpAddr) {
+    pub fn end(&self, zone: ZoneId, mac: Mac, guest: SocketAddr, ours: IpAddr) {
         let Some(zone) = self.plan.zones.get(usize::from(zone.0)) else { return };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
         let device = keys::device(&zone.interface, mac.0);
@@ -63,7 +63,7 @@ impl Redirections {
 pub(super) fn forget_each(kernel: &mut Netfilter, mask: u32, orders: &Receiver<Forget>) {
     for order in orders {
         let outcome = match order {
-            Forget::Mark(mark) => walk(kernel, MarkFilter { mark, mask }),
+            Forget::Mark(bits) => walk(kernel, MarkFilter { mark: bits, mask }),
             Forget::Redirected { device, answers, .. } => {
                 kernel.element(TABLE, GRANTED, &device).and_then(|online| match online {
                     Some(_) => kernel.forget_one(answers),

@@ -356,8 +356,8 @@ fn a_kernel_without_flow_tables_has_none() {
     assert_eq!(Netfilter::open().unwrap().flow_tables().unwrap(), []);
 }
 
-/// Puts in conntrack a UDP flow on which a guest asked 203.0.113.53 (2001:db8:203::53), and the
-/// forwarder at `ours` was put in its place.
+/// Puts in conntrack a UDP flow on which a guest asked a resolver outside, and the forwarder at `ours`
+/// was put in its place.
 fn redirect_flow(guest: &str, port: u16, ours: &str) {
     let asked = if guest.contains(':') { "2001:db8:203::53" } else { "203.0.113.53" };
     let line = format!(
@@ -401,15 +401,16 @@ fn a_redirection_ends_alone_and_for_a_device_that_is_online_alone() {
     }
     let redirections = handle.redirections();
     let end = |number, guest: &str, ours: &str| {
-        let device = (ZoneId(0), grant(number).mac);
-        redirections.end(device, guest.parse().unwrap(), ours.parse().unwrap());
+        let mac = grant(number).mac;
+        redirections.end(ZoneId(0), mac, guest.parse().unwrap(), ours.parse().unwrap());
     };
     // Of a device that is not online; and what there is none of.
     end(2, "10.7.0.10:4003", ours[0]);
     end(1, "10.7.0.9:4009", ours[0]);
     end(1, "10.7.0.9:4001", "10.7.0.2");
     redirections.end(
-        (ZoneId(9), grant(1).mac),
+        ZoneId(9),
+        grant(1).mac,
         "10.7.0.9:4001".parse().unwrap(),
         [10, 7, 0, 1].into(),
     );

@@ -129,7 +129,7 @@ async fn interfaces_are_followed_until_it_is_told_to_stop() {
     let hooks = Hooks {
         learn: Box::new(learn),
         device: Box::new(|_, _| None),
-        asked: Box::new(|_, _, _| {}),
+        asked: Box::new(|_, _, _, _| {}),
     };
     let (links, news) = watch::channel(Links::new());
     let (stop, stopped) = watch::channel(false);
