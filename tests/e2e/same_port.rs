@@ -80,7 +80,7 @@ fn a_resolver_with_one_port_is_left_to_itself_after_a_login() {
     }
     // With the session's connections, these go too.
     gateway.command(&["revoke", &guest.mac]).ok();
-    until(Duration::from_secs(2), "the forwarder to answer again", || {
+    until(Duration::from_secs(10), "the forwarder to answer again", || {
         let ours = |socket: &UdpSocket| answer(socket, QUESTION).is_ok_and(|said| said != OUTSIDE);
         sockets.iter().all(|[asks, _]| ours(asks)).then_some(())
     });
