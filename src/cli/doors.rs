@@ -52,7 +52,7 @@ impl<'a> Doors<'a> {
     pub(super) fn open(
         config: &'a Config,
         inbox: &Inbox,
-        garden: firewall::Garden,
+        table: &firewall::Handle,
         closed: &watch::Receiver<bool>,
         open: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
@@ -66,7 +66,7 @@ impl<'a> Doors<'a> {
         })?;
         let (links, known) = watch::channel(Links::new());
         let captures = Captures::new((0..).map(ZoneId).zip(interfaces.clone()), inbox.clone());
-        let names = Names::open(config, garden, captures.known(), &known)?;
+        let names = Names::open(config, table, captures.known(), &known)?;
         let counters = Arc::new(Counters::new(&captures, inbox, sms.as_ref(), names.forwarder()));
         let pages = Pages::bind(config, inbox, &counters, &known, closed, open)?;
         let neighbours = Some(Neighbours::new(interfaces.clone(), known)?);

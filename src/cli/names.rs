@@ -33,10 +33,11 @@ impl Names {
     /// Binds the sockets; nobody is answered before [`Self::run`].
     pub(super) fn open(
         config: &Config,
-        open_garden: firewall::Garden,
+        table: &firewall::Handle,
         known: Known,
         links: &watch::Receiver<Links>,
     ) -> Result<Self, DnsError> {
+        let (open_garden, redirections) = (table.garden(), table.redirections());
         let hooks = Hooks {
             learn: Box::new(move |whose, addresses| {
                 let garden = open_garden.clone();
@@ -45,6 +46,7 @@ impl Names {
                 )
             }),
             device: Box::new(move |zone, address| known.device(zone, address)),
+            asked: Box::new(move |zone, mac, guest, ours| redirections.end(zone, mac, guest, ours)),
         };
         let interfaces = config.zone.iter().map(|zone| zone.interface.clone());
         let listeners = dns::bind((0..).map(ZoneId).zip(interfaces), config.dns.port)?;

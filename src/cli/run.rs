@@ -86,7 +86,7 @@ async fn serve(path: &Path, config: &Config, lock: &Lock) -> anyhow::Result<()> 
     let (closing, closed) = watch::channel(false);
     // A new table has yet to be told who is online.
     let (opening, open) = watch::channel(live.is_some());
-    let mut doors = Doors::open(config, &inbox, table.garden(), &closed, open);
+    let mut doors = Doors::open(config, &inbox, &table, &closed, open);
     if live.is_some() {
         // It knows who is online: a start that is refused again and again writes nothing to the flash.
         doors = Ok(doors?);

@@ -44,8 +44,7 @@ pub enum Effect {
 /// What the firewall is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Firewall {
-    /// Open for a device, and forget its redirected connections; answered by `Granted` or
-    /// `GrantFailed`.
+    /// Open for a device; answered by `Granted` or `GrantFailed`.
     Grant(Grant),
     /// Change what stands for a session, keeping what it has used; cuts nothing. Answered as
     /// `Grant` is.

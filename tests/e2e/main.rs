@@ -44,6 +44,7 @@ mod reload;
 mod restart;
 mod returning;
 mod revoke;
+mod same_port;
 mod spoofing;
 mod staff;
 mod sync;

@@ -140,6 +140,44 @@ fn passes_are_counted_and_never_given_to_the_blocked() {
 }
 
 #[test]
+fn what_the_app_has_open_goes_on_through_a_login_and_longer_than_the_pass() {
+    let mut lab = Lab::new(1);
+    app(&lab);
+    let gateway = lab.maitred(&settings(&format!("{PASS}\nlength = \"4s\"")));
+    lab.guests[0].join(Dhcp::Udhcpc);
+    let guest = &lab.guests[0];
+    assert!(ask(guest).contains("WeChat works"));
+    let streams = APP.map(|address| guest.udp(address, Internet::STREAM));
+    for stream in &streams {
+        stream.send(b"go").unwrap();
+        stream.recv(&mut [0; 8]).unwrap();
+    }
+    gateway.command(&["grant", &guest.mac]).ok();
+    // Downloads go on before the guest sends anything, and after the pass once it did.
+    thread::sleep(Duration::from_millis(300));
+    for stream in &streams {
+        stream.set_nonblocking(true).unwrap();
+        while stream.recv(&mut [0; 8]).is_ok() {}
+        thread::sleep(Duration::from_millis(100));
+        stream.recv(&mut [0; 8]).unwrap();
+        stream.send(b"more").unwrap();
+    }
+    thread::sleep(Duration::from_millis(4500));
+    let list = ["nft", "list", "set", "inet", "maitred", "pass_marks"];
+    assert!(!lab.router.exec(&list).ok().contains("elements"), "the pass is over");
+    let arrives = |stream: &UdpSocket| {
+        while stream.recv(&mut [0; 8]).is_ok() {}
+        thread::sleep(Duration::from_millis(200));
+        stream.recv(&mut [0; 8]).is_ok()
+    };
+    assert!(streams.iter().all(arrives));
+    // They are the session's now, and end with it.
+    gateway.command(&["revoke", &guest.mac]).ok();
+    thread::sleep(Duration::from_millis(200));
+    assert!(!streams.iter().any(arrives));
+}
+
+#[test]
 fn the_apps_names_open_to_passes_alone() {
     let mut lab = Lab::new(2);
     let pass = "garden = [\"*.app.example\"]\nlength = \"30s\"";

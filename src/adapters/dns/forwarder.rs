@@ -1,7 +1,7 @@
 //! From a question's bytes to its answer's: joins the policy to the resolvers and the kernel.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -147,6 +147,15 @@ impl Forwarder {
             }
             Verdict::Reply(reply) => Some(question.answer(&reply)),
             _ => None,
+        }
+    }
+
+    /// A datagram from `guest` to our address `ours` is answered, or will not be.
+    pub(super) fn done(&self, zone: ZoneId, guest: SocketAddr, ours: IpAddr) {
+        let Some(mac) = (self.hooks.device)(zone, guest.ip()) else { return };
+        // What is still awaited finds its way back by the same flow.
+        if self.seats.has_none(Payer::Device(zone, mac)) {
+            (self.hooks.asked)(zone, mac, guest, ours);
         }
     }
 

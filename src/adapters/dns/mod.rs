@@ -17,7 +17,7 @@ mod stream;
 mod upstream;
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,10 @@ pub struct Hooks {
     /// where this is known, so that more addresses (IPv6 gives a device as many as it likes) bring
     /// no more bytes; where it is not, they are an address's.
     pub device: Box<dyn Fn(ZoneId, IpAddr) -> Option<Mac> + Send + Sync>,
+    /// A device sent a datagram from there to this address of ours and awaits no answer any more. If it
+    /// is online by now, its flow should end: it was to go elsewhere, and would come here for as long
+    /// as the guest uses that port. Must not block.
+    pub asked: Box<dyn Fn(ZoneId, Mac, SocketAddr, IpAddr) + Send + Sync>,
 }
 
 impl std::fmt::Debug for Hooks {
@@ -113,10 +117,13 @@ async fn serve_datagrams(forwarder: Arc<Forwarder>, zone: ZoneId, socket: Arc<Gu
                     if let Some(bytes) = forwarder.finish(question).await {
                         send(&socket, &bytes, &path);
                     }
+                    forwarder.done(zone, path.peer, path.ours());
                 });
+                continue;
             }
             Step::Nothing => {}
         }
+        forwarder.done(zone, path.peer, path.ours());
     }
 }
 

@@ -35,13 +35,24 @@ impl<K: Eq + Hash + Copy> Seats<K> {
     /// A place for `holder`, if there is one.
     pub(super) fn take(&self, holder: K) -> Option<Seat<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = taken.by.get(&holder).copied().unwrap_or(0);
+        let held = taken.held(&holder);
         if taken.in_all >= self.in_all || held >= self.each {
             return None;
         }
         taken.in_all += 1;
         taken.by.insert(holder, held + 1);
         Some(Seat { holder, taken: Arc::clone(&self.taken) })
+    }
+
+    /// Whether `holder` has none.
+    pub(super) fn has_none(&self, holder: K) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).held(&holder) == 0
+    }
+}
+
+impl<K: Eq + Hash> Taken<K> {
+    fn held(&self, holder: &K) -> usize {
+        self.by.get(holder).copied().unwrap_or(0)
     }
 }
 
@@ -67,6 +78,7 @@ mod tests {
         let seats = Seats::new(3, 2);
         let held = [seats.take(1).unwrap(), seats.take(1).unwrap()];
         assert!(seats.take(1).is_none());
+        assert!(!seats.has_none(1) && seats.has_none(2));
         let other = seats.take(2).unwrap();
         assert!(seats.take(3).is_none());
         drop(held);

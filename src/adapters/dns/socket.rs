@@ -42,6 +42,16 @@ pub(super) struct Path {
     ours: Ours,
 }
 
+impl Path {
+    /// The address of ours.
+    pub(super) fn ours(&self) -> IpAddr {
+        match self.ours {
+            Ours::V4(address, _) => address.into(),
+            Ours::V6(address, _) => address.into(),
+        }
+    }
+}
+
 /// Our end, with its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ours {

@@ -1,6 +1,7 @@
 //! The forwarder on real sockets, in a network namespace of each test's own, before resolvers that
 //! do what resolvers do.
 
+mod flows;
 mod trouble;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +20,8 @@ use crate::wire::dns::{Code, Kind, Name, Question, Reply, Response, query, respo
 const PORT: u16 = 2053;
 const ZONE: ZoneId = ZoneId(0);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The one address whose device is known.
+const KNOWN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
 fn ip(arguments: &str) {
     let status = std::process::Command::new("ip").args(arguments.split(' ')).status();
@@ -136,6 +139,8 @@ struct Bench {
     forwarder: Arc<Forwarder>,
     settings: watch::Sender<Arc<Settings>>,
     learned: Arc<Mutex<Vec<IpAddr>>>,
+    /// From where and which of our addresses a known device asked.
+    done: Arc<Mutex<Vec<(SocketAddr, IpAddr)>>>,
     /// Whether the kernel takes addresses.
     opens: watch::Sender<bool>,
 }
@@ -159,6 +164,8 @@ impl Bench {
         let learned = Arc::new(Mutex::new(Vec::new()));
         let (opens, opening) = watch::channel(true);
         let seen = Arc::clone(&learned);
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&done);
         let hooks = Hooks {
             learn: Box::new(move |garden, addresses| {
                 assert_eq!(garden, Garden::Zone(ZONE));
@@ -169,14 +176,15 @@ impl Bench {
                     if opening { Ok(()) } else { Err(NotLearned) }
                 })
             }),
-            device: Box::new(|_, _| None),
+            device: Box::new(|_, address| (address == KNOWN).then_some(Mac([2; 6]))),
+            asked: Box::new(move |_, _, guest, ours| asked.lock().unwrap().push((guest, ours))),
         };
         let forwarder = Forwarder::new(watched, hooks);
         for (zone, interface) in [(ZONE, "lo"), (ZoneId(1), "br-other")] {
             let sockets = bind_zone(zone, interface, PORT).unwrap();
             tokio::spawn(serve(Arc::clone(&forwarder), sockets));
         }
-        Self { resolver, forwarder, settings, learned, opens }
+        Self { resolver, forwarder, settings, learned, done, opens }
     }
 
     fn asked(&self) -> u32 {

@@ -67,15 +67,18 @@ impl Plan {
         let mut rules = vec![
             rule(chain, [onwards(), self.station()], [verdict_of(UP_ALIKE)]),
             rule(chain, [answer()], [drop()]),
-            rule(chain, [self.not_redirected(), self.marked(CmpOp::Neq)], [drop()]),
+        ];
+        rules.extend(self.after_pass(chain));
+        rules.extend([
+            rule(chain, [self.not_of_pass(), self.marked(CmpOp::Neq)], [drop()]),
             rule(chain, [none, ether_device()], [granted(), set_mark(GRANTED_MARK), goto("begin")]),
             rule(
                 chain,
                 [self.marked(CmpOp::Eq), ether_device()],
                 [granted(), goto("begin_beside")],
             ),
-        ];
-        rules.push(rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("deny")]));
+            rule(chain, [ethernet(), sender()], [lookup(BLOCKED), goto("deny")]),
+        ]);
         rules.extend(self.garden(chain, Side::Destination, &Verdict::Accept));
         rules.extend(self.with_pass(chain, goto("app_up")));
         rules.push(rule(chain, [], [goto("deny")]));
@@ -118,9 +121,9 @@ impl Plan {
         [self.session(), vec![cmp(op, 0u32.to_ne_bytes())]].concat()
     }
 
-    /// The connection is none of those that a grant forgets.
-    fn not_redirected(&self) -> Vec<Expr> {
-        ct(CtKey::Mark, [vec![mask(self.redirected_bit())], eq(0)].concat())
+    /// The connection is none of a pass.
+    fn not_of_pass(&self) -> Vec<Expr> {
+        ct(CtKey::Mark, [vec![mask(self.pass_bit())], eq(0)].concat())
     }
 
     /// Others have put bits of their own into the connection's mark.

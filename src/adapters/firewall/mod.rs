@@ -1,8 +1,8 @@
 //! The kernel's table: rendered rarely, changed by set elements, always confirmed.
 //!
 //! Three threads share no state but the kernel: one carries out the domain's effects in order,
-//! one forgets connections (a walk over conntrack must not delay a grant), one watches for others
-//! who delete our table.
+//! one forgets connections (a walk over conntrack must delay nobody), one watches for others who
+//! delete our table.
 
 mod conntrack;
 mod fixed;
@@ -27,6 +27,7 @@ use std::thread::JoinHandle;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+pub use conntrack::Redirections;
 pub use ruleset::{Plan, ZonePlan};
 pub use socket::NetfilterError;
 
@@ -114,6 +115,7 @@ impl Garden {
 pub struct Handle {
     orders: mpsc::Sender<Order>,
     worker: JoinHandle<()>,
+    redirections: Redirections,
 }
 
 /// Builds or adopts the table and starts the threads. From here on guests' traffic is decided.
@@ -121,7 +123,8 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     let mut kernel = Netfilter::open()?;
     let plan = Arc::new(worker::own(&mut kernel, plan)?);
     let found = worker::adopt_or_build(&mut kernel, &plan)?;
-    let (marks, forgotten) = sync_channel(ORDERS);
+    let (forget, forgotten) = sync_channel(ORDERS);
+    let redirections = Redirections::new(Arc::clone(&plan), forget.clone());
     // Whether a session stands alone in `up` is not in question here.
     let (mut forgetting, mask) = (Netfilter::open()?, plan.mark_mask ^ plan.sole_bit());
     std::thread::Builder::new()
@@ -132,8 +135,8 @@ pub fn open(plan: Plan, inbox: Inbox) -> Result<(Handle, Found), FirewallError> 
     let (orders, queue) = mpsc::channel(ORDERS);
     let worker = std::thread::Builder::new()
         .name("firewall".into())
-        .spawn(move || worker::Worker::new(kernel, plan, marks, inbox).run(queue))?;
-    Ok((Handle { orders, worker }, found))
+        .spawn(move || worker::Worker::new(kernel, plan, forget, inbox).run(queue))?;
+    Ok((Handle { orders, worker, redirections }, found))
 }
 
 /// For a start that comes to nothing before the table is opened: puts up one that lets nobody out of
@@ -176,6 +179,11 @@ impl Handle {
     /// For whoever learns where the garden's names lead.
     pub fn garden(&self) -> Garden {
         Garden(self.orders.clone())
+    }
+
+    /// For the DNS forwarder, to which strangers' questions are redirected.
+    pub fn redirections(&self) -> Redirections {
+        self.redirections.clone()
     }
 
     /// Carries out what is queued, leaves behind what the configuration says, and ends.

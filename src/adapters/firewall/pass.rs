@@ -1,14 +1,14 @@
 //! Passes to the app's garden, and the blocked devices, to whom no garden is open.
 //!
 //! A pass is two elements that time out together: the device, for what it sends, and the mark of
-//! its connections, for what comes back, which carries no MAC. The mark is that of redirected
-//! connections, so that a grant forgets it as well and the session's own takes its place.
+//! its connections, for what comes back, which carries no MAC. Once the device is online, the next that
+//! it sends on such a connection puts the session's own mark in the place of this one.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::garden::{LEARNED_MOST, put, renew};
-use super::parts::{Side, answer, device, ethernet, goto, lookup, rule, set};
+use super::parts::{Side, answer, bit, ct, device, ethernet, goto, granted, lookup, rule, set};
 use super::ruleset::Plan;
 use crate::domain::effect::Pass;
 use crate::domain::names::Mac;
@@ -64,6 +64,22 @@ impl Plan {
         Some(rule(chain, [answer(), self.session()], [lookup(PASS_MARKS), goto("app_down")]))
     }
 
+    /// Takes the mark of a pass off a connection whose device is online.
+    pub(super) fn after_pass(&self, chain: &str) -> Option<Rule> {
+        self.app.as_ref()?;
+        let (mask, xor) = ((!self.mark_mask).to_ne_bytes().to_vec(), vec![0; 4]);
+        Some(rule(
+            chain,
+            [ct(CtKey::Mark, bit(self.pass_bit())), ethernet(), device()],
+            [
+                granted(),
+                Expr::Ct { key: CtKey::Mark, dreg: Reg::R0 },
+                Expr::Bitwise { sreg: Reg::R0, dreg: Reg::R0, mask, xor },
+                Expr::CtSet { key: CtKey::Mark, sreg: Reg::R0 },
+            ],
+        ))
+    }
+
     /// The chains that only the traffic of a pass comes to.
     pub(super) fn app(&self) -> Vec<Rule> {
         if self.app.is_none() {
@@ -75,7 +91,7 @@ impl Plan {
         rules.push(rule("app_up", [], [goto("deny")]));
         rules.push(rule(
             "app_mark",
-            [self.redirected()],
+            [self.sender_pass_mark()],
             [Expr::CtSet { key: CtKey::Mark, sreg: Reg::R0 }],
         ));
         rules.extend(in_app("app_down", Side::Source, &accept()));
@@ -104,7 +120,7 @@ pub fn open(batch: &mut Batch, plan: &Plan, pass: &Pass) -> bool {
     let timeout_ms = Some(u64::try_from(pass.left.as_millis()).unwrap_or(u64::MAX).max(1));
     for (set, key) in [
         (PASS, keys::device(&zone.interface, pass.mac.0)),
-        (PASS_MARKS, keys::mark(plan.redirected_mark(pass.mac))),
+        (PASS_MARKS, keys::mark(plan.pass_mark(pass.mac))),
     ] {
         let element = Element { timeout_ms, ..Element::key(key) };
         batch.destroy_elements(set, std::slice::from_ref(&element));

@@ -139,29 +139,29 @@ impl Plan {
     }
 
     /// The most sessions that marks can tell apart: the two highest bits stand for
-    /// [`Self::redirected_mark`] and [`Self::sole_bit`].
+    /// [`Self::pass_mark`] and [`Self::sole_bit`].
     pub const fn most_sessions(&self) -> u32 {
         (self.sole_bit() - 1) >> self.mark_shift()
     }
 
-    /// The mark of a device's redirected connections. A few devices may share one, which costs
-    /// them a reconnect at worst.
-    pub fn redirected_mark(&self, mac: Mac) -> u32 {
+    /// The mark of the connections of a device with a pass. A few devices may share one: what answers
+    /// one's is let through for as long as another's pass lasts, from the app alone.
+    pub fn pass_mark(&self, mac: Mac) -> u32 {
         let [_, _, tail @ ..] = mac.0;
-        u32::from_ne_bytes(tail) & self.number_mask() | self.redirected_bit()
+        u32::from_ne_bytes(tail) & self.number_mask() | self.pass_bit()
     }
 
     /// Set in the mark of a session that stands in [`UP`], under no more than a part of its MAC.
     pub const fn sole_bit(&self) -> u32 {
-        self.redirected_bit() >> 1
+        self.pass_bit() >> 1
     }
 
     /// The bits of the mark that hold a session's number.
     pub const fn number_mask(&self) -> u32 {
-        self.mark_mask ^ self.redirected_bit() ^ self.sole_bit()
+        self.mark_mask ^ self.pass_bit() ^ self.sole_bit()
     }
 
-    pub(super) const fn redirected_bit(&self) -> u32 {
+    pub(super) const fn pass_bit(&self) -> u32 {
         1 << self.mark_mask.ilog2()
     }
 
@@ -225,9 +225,8 @@ impl Plan {
     }
 
     /// New connections of devices that are not granted: HTTP to the intercept listener, DNS to
-    /// the forwarder, whatever address they were sent to. They carry a mark of their
-    /// device, by which a grant forgets them: conntrack's filter by address is wrong for IPv6
-    /// (seen on 6.18: it removes all others).
+    /// the forwarder, whatever address they were sent to. What a grant leaves of them ends by
+    /// itself: TCP with its answer, and see [`super::Redirections`].
     fn redirect(&self) -> Vec<Rule> {
         let chain = "newcomer";
         let mut rules = vec![
@@ -239,34 +238,28 @@ impl Plan {
         rules.extend(self.with_pass(chain, jump("app_direct")));
         rules.push(rule(chain, [], [goto("redirected")]));
         let chain = "redirected";
-        rules.extend([
-            rule(chain, [l4(TCP), destination_port(80)], [goto("to_intercept")]),
-            rule(chain, [l4(UDP), destination_port(DNS_PORT)], [goto("to_dns")]),
-            rule(chain, [l4(TCP), destination_port(DNS_PORT)], [goto("to_dns")]),
-        ]);
-        for (chain, port) in [("to_intercept", self.intercept_port), ("to_dns", self.dns_port)] {
+        for (l4proto, asked, ours) in [
+            (TCP, 80, self.intercept_port),
+            (UDP, DNS_PORT, self.dns_port),
+            (TCP, DNS_PORT, self.dns_port),
+        ] {
+            let data = ours.to_be_bytes().to_vec();
             rules.push(rule(
                 chain,
-                [self.redirected()],
-                [Expr::CtSet { key: CtKey::Mark, sreg: Reg::R0 }],
-            ));
-            let data = port.to_be_bytes().to_vec();
-            rules.push(rule(
-                chain,
-                [],
+                [l4(l4proto), destination_port(asked)],
                 [Expr::Immediate { dreg: Reg::R0, data }, Expr::Redirect { port: Some(Reg::R0) }],
             ));
         }
         rules
     }
 
-    /// Loads what [`Self::redirected_mark`] computes.
-    pub(super) fn redirected(&self) -> Vec<Expr> {
+    /// Loads what [`Self::pass_mark`] computes.
+    pub(super) fn sender_pass_mark(&self) -> Vec<Expr> {
         let mark = Expr::Bitwise {
             sreg: Reg::R0,
             dreg: Reg::R0,
             mask: self.number_mask().to_ne_bytes().to_vec(),
-            xor: self.redirected_bit().to_ne_bytes().to_vec(),
+            xor: self.pass_bit().to_ne_bytes().to_vec(),
         };
         vec![sender_tail(), mark]
     }
@@ -379,8 +372,6 @@ fn chains(more: &[&'static str]) -> Vec<Chain> {
         "crowd",
         "newcomer",
         "redirected",
-        "to_intercept",
-        "to_dns",
         "router",
         "within",
         "shared_mark",

@@ -15,6 +15,7 @@ use crate::wire::nft::attr::Attrs;
 use crate::wire::nft::object::Rule;
 
 mod alike;
+mod redirections;
 
 fn plan() -> Plan {
     Plan {
@@ -124,13 +125,13 @@ fn rulesets_are_as_reviewed() {
 }
 
 #[test]
-fn redirected_marks_stay_apart_from_sessions() {
+fn pass_marks_stay_apart_from_sessions() {
     let plan = plan();
     assert_eq!(plan.most_sessions(), u32::from(Mark::MOST));
     for mac in [[2, 0, 0, 0, 0xaa, 1], [0xfe; 6], [0xff; 6]] {
-        let redirected = plan.redirected_mark(Mac(mac));
-        assert_eq!(redirected & 0xc000_0000, 0x8000_0000);
-        assert_eq!(redirected & !plan.mark_mask, 0);
+        let pass = plan.pass_mark(Mac(mac));
+        assert_eq!(pass & 0xc000_0000, 0x8000_0000);
+        assert_eq!(pass & !plan.mark_mask, 0);
     }
     assert_eq!(plan.sole_bit(), 0x4000_0000);
     assert_eq!(sessions::number_bits(&plan, Mark(Mark::MOST)), 0x3fff_0000);

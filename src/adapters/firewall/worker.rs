@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::conntrack::Forget;
 use super::fixed::fixed_elements;
 use super::monitor::Monitor;
 use super::ruleset::{Plan, TABLE};
@@ -160,7 +161,7 @@ fn differences(kernel: &mut Netfilter, plan: &Plan) -> Result<Vec<String>, Firew
 pub(super) struct Worker {
     kernel: Netfilter,
     plan: Arc<Plan>,
-    marks: SyncSender<u32>,
+    forget: SyncSender<Forget>,
     inbox: Inbox,
     /// Kept for the tables to come.
     blocked: BTreeSet<Mac>,
@@ -170,10 +171,10 @@ impl Worker {
     pub(super) fn new(
         kernel: Netfilter,
         plan: Arc<Plan>,
-        marks: SyncSender<u32>,
+        forget: SyncSender<Forget>,
         inbox: Inbox,
     ) -> Self {
-        Self { kernel, plan, marks, inbox, blocked: BTreeSet::new() }
+        Self { kernel, plan, forget, inbox, blocked: BTreeSet::new() }
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Order>) {
@@ -194,8 +195,6 @@ impl Worker {
             Firewall::Grant(grant) => {
                 let outcome = self.grant(&grant);
                 self.report(&grant, outcome);
-                let mark = self.plan.redirected_mark(grant.mac);
-                self.forget(mark);
             }
             Firewall::Replace(grant) => {
                 let outcome = self.replace(&grant);
@@ -324,7 +323,7 @@ impl Worker {
     }
 
     fn forget(&self, mark: u32) {
-        if self.marks.try_send(mark).is_err() {
+        if self.forget.try_send(Forget::Mark(mark)).is_err() {
             warn!("too many connections to forget: they end by their own time-outs");
         }
     }

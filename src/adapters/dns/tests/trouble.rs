@@ -126,7 +126,11 @@ async fn interfaces_are_followed_until_it_is_told_to_stop() {
     own_namespace();
     let (_settings, watched) = watch::channel(Arc::new(Settings::default()));
     let learn = |_, _| -> Learning { Box::pin(async { Ok(()) }) };
-    let hooks = Hooks { learn: Box::new(learn), device: Box::new(|_, _| None) };
+    let hooks = Hooks {
+        learn: Box::new(learn),
+        device: Box::new(|_, _| None),
+        asked: Box::new(|_, _, _, _| {}),
+    };
     let (links, news) = watch::channel(Links::new());
     let (stop, stopped) = watch::channel(false);
     let listeners = bind([(ZONE, "br-late".to_owned())], PORT).unwrap();
