@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maitred::clock;
 
-use crate::lab::{Dhcp, Internet, Lab, Settings, WEB_V4, WEB_V6, until};
+use crate::lab::{Dhcp, Internet, Lab, Settings, WEB_V4, WEB_V6, echoes, until};
 
 #[test]
 fn grant_and_revoke_by_hand() {
@@ -51,12 +51,26 @@ fn a_grant_ends_by_itself() {
     guest.join(Dhcp::Udhcpc);
     gateway.command(&["grant", &guest.mac, "--for", "2s"]).ok();
     assert!(guest.online());
+    let mut chats = [WEB_V4, WEB_V6].map(|to| guest.connect(to, Internet::ECHO).0.unwrap());
+    assert!(chats.iter_mut().all(|chat| echoes(chat).unwrap()));
+    let uploads = [WEB_V4, WEB_V6].map(|to| guest.udp(to, Internet::SINK));
+    uploads.iter().for_each(|upload| drop(upload.send(b"up")));
     // Time is in the kernel: the daemon need not live.
     gateway.kill9();
     thread::sleep(Duration::from_millis(2500));
     assert!(!guest.online());
+    for chat in &mut chats {
+        assert!(!echoes(chat).unwrap_or(false), "an answer on what was open");
+    }
     gateway.run();
     assert!(!guest.online());
+    // The table that was adopted lets out no more what had been begun.
+    let before = lab.internet.received();
+    for _ in 0..20 {
+        uploads.iter().for_each(|upload| drop(upload.send(b"up")));
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(lab.internet.received(), before);
 }
 
 /// Sends on a connection without a pause until it fails; when the last byte came back.

@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use maitred::clock;
 
 use crate::lab::{Dhcp, Guest, Lab, ROUTER_MAC, ROUTER_V6, Settings, WEB_V4, WEB_V6, Wire, until};
 
@@ -97,26 +96,15 @@ fn pages_open_from_a_port_that_was_redirected() {
     };
     let webs = [(WEB_V4.to_owned(), "40004"), (format!("[{WEB_V6}]"), "40006")];
     assert!(webs.iter().all(|web| page(web).status == 302));
-    // Open at the grant: some have asked for nothing yet.
-    let mut open: Vec<_> =
-        [WEB_V4, WEB_V6, WEB_V4, WEB_V6].map(|web| guest.connect(web, 80).0.unwrap()).into();
-    let since = clock::boot().0;
+    // Open at the grant: a browser keeps some for what it may ask next.
+    let kept = [WEB_V4, WEB_V6].map(|web| guest.connect(web, 80).0.unwrap());
     gateway.command(&["grant", &guest.mac]).ok();
     assert!(webs.iter().all(|web| page(web).body.contains("This is the internet")));
-    let mut said = String::new();
-    for stream in &mut open {
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    }
-    for mut stream in open.drain(..2) {
+    for mut stream in kept {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x.example\r\n\r\n").unwrap();
-        stream.read_to_string(&mut said).unwrap();
-    }
-    assert_eq!(said.matches(" 302 Found").count(), 2, "answered, and ended: {said}");
-    for mut stream in open {
-        let _ = stream.read(&mut [0; 64]);
-        let ended = clock::boot().0 - since;
-        println!("a connection without a request ended after {ended} ms");
-        assert!(ended < 16_000, "after {ended} ms");
+        let error = stream.read(&mut [0; 64]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "so it asks again, elsewhere");
     }
 }
 

@@ -225,8 +225,8 @@ impl Plan {
     }
 
     /// New connections of devices that are not granted: HTTP to the intercept listener, DNS to
-    /// the forwarder, whatever address they were sent to. What a grant leaves of them ends by
-    /// itself: TCP with its answer, and see [`super::Redirections`].
+    /// the forwarder, whatever address they were sent to. What a grant leaves of them ends with
+    /// the next packet: HTTP is reset, and for DNS see [`super::Redirections`].
     fn redirect(&self) -> Vec<Rule> {
         let chain = "newcomer";
         let mut rules = vec![
@@ -274,6 +274,12 @@ impl Plan {
             rule(chain, [answer()], accept()),
             not_tracked(chain),
             rule(chain, [ct(CtKey::State, bit(CT_RELATED))], accept()),
+            // A browser keeps connections for what it may ask next: after a login it is to ask on another.
+            rule(
+                chain,
+                [l4(TCP), destination_port(self.intercept_port), ethernet(), device()],
+                [granted(), Expr::Reject(Reject::TcpReset)],
+            ),
             rule(
                 chain,
                 [l4(ICMPV6), vec![icmp_type.clone()]],
